@@ -1,0 +1,43 @@
+"""Files that are either whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; afterwards flush it to disk and rename it to ``path``.
+
+    If the body raises, the temporary file is removed and ``path`` stays as it was. A process killed in the body
+    leaves ``NAME.tmp`` behind, never a partial ``NAME``.
+    """
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        # The name is safe only once the folder that holds it is on disk, too.
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``: after a crash the file has either its old content or the new."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

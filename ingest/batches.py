@@ -1,0 +1,291 @@
+"""From shards to batches: worker processes fill slots of shared memory, the parent hands them on in order.
+
+The batches are a function of the dataset and the options alone: the same bytes for any number of workers. A slot's
+memory has no name in any file system, so that nothing can be left behind.
+
+    parent     order -> job (slot, records) -> worker's queue            ... -> slot filled -> batch, in order
+    worker                                     record -> view -> slot
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ingest import order, views
+from ingest.dataset import Dataset
+from ingest.errors import BadSampleError, IngestError, OptionError, RecordError, WorkerError
+from ingest.order import MAX_SEED, Span
+from ingest.workers import Worker, count
+
+_QUEUED = 2
+"""Jobs a worker has at a time: the one it does, and the next, so that it need not wait for the parent."""
+
+_HELD = 4
+"""Batches in their slots that a consumer may hold on to; beyond that it is given copies, and the slots go round."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What the batches of a dataset are. ``workers`` is the number of processes, by default one a core; 0 for none.
+
+    Training: in the order of each epoch, with random crops and flips unless ``augment`` is off; endless if ``epochs`` is
+    None. Evaluation: in packed order, one epoch if ``epochs`` is None. The first batch is number ``start_batch``.
+    """
+
+    batch_size: int
+    training: bool
+    image_size: int = 224
+    seed: int = 0
+    workers: int | None = None
+    start_batch: int = 0
+    epochs: int | None = None
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("batch_size", 1, 1_000_000),
+            ("image_size", 1, 10_000),
+            ("seed", 0, MAX_SEED),
+            ("start_batch", 0, 2**53),
+            ("epochs", 1, 2**31),
+        ):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise OptionError(f"{name} is {value}: give {low} to {high}")
+        count(self.workers)
+
+    @property
+    def passes(self) -> int | None:
+        """The number of epochs, or None for no end."""
+        return self.epochs if self.training or self.epochs else 1
+
+    def number_of_batches(self, records: int) -> int | None:
+        """How many batches ``records`` records give from the first, or None if they never end."""
+        return None if self.passes is None else -(-self.passes * records // self.batch_size)
+
+
+class Batch(NamedTuple):
+    """Images, uint8 [N, S, S, C] in RGB or grey, and labels, int32 [N]."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class _Rows(NamedTuple):
+    """A part of a batch within one epoch: where it stands in the epoch, and the records it shows."""
+
+    span: Span
+    records: np.ndarray
+
+
+class _Job(NamedTuple):
+    """A batch to fill, and the slot to fill it in."""
+
+    slot: int
+    rows: list[_Rows]
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A batch that a worker has been told to fill."""
+
+    slot: int
+    size: int
+    is_filled: bool = False
+    failure: IngestError | None = field(default=None)
+
+
+def batches(shards: str | Path, options: BatchOptions) -> Iterator[Batch]:
+    """The batches of the dataset in the folder ``shards``, in order.
+
+    Raises RecordError, naming shard, record and key, for a damaged record; WorkerError if a worker process dies. Worker
+    processes start with the first batch and end with the iterator.
+    """
+    dataset = Dataset(shards)
+    if not len(dataset):
+        raise RecordError(f"{shards}: the dataset has no records")
+    shape = (options.batch_size, options.image_size, options.image_size, dataset.manifest.channels)
+    todo = (_rows(batch, options, len(dataset)) for batch in
+            order.batches(len(dataset), options.batch_size, options.start_batch, options.passes))  # fmt: skip
+    workers = count(options.workers)
+    if workers:
+        yield from _filled_by_workers(dataset, options, shape, todo, workers)
+        return
+    for rows in todo:
+        batch = Batch(np.empty(shape, np.uint8), np.empty(shape[0], np.int32))
+        size = _fill(dataset, options, rows, batch)
+        yield Batch(batch.images[:size], batch.labels[:size])
+
+
+def _rows(batch: list[Span], options: BatchOptions, n: int) -> list[_Rows]:
+    return [_Rows(span, _records(span, options, n)) for span in batch]
+
+
+def _records(span: Span, options: BatchOptions, n: int) -> np.ndarray:
+    if options.training:
+        return order.epoch_order(n, options.seed, span.epoch)[span.first : span.first + span.count]
+    return np.arange(span.first, span.first + span.count)
+
+
+def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batch) -> int:
+    """Write the views and labels of ``batch`` into ``out``; gives the number of images."""
+    at = 0
+    for span, records in batch:
+        draws = order.draws(options.seed, span.epoch, span.first, span.count)
+        for i, number in enumerate(records.tolist()):
+            record = dataset[number]
+            try:
+                if options.training and options.augment:
+                    views.training_view(record, draws[i], out.images[at])
+                else:
+                    views.evaluation_view(record, out.images[at])
+            except (BadSampleError, RecordError) as error:
+                raise dataset.describe(number, error) from error
+            out.labels[at] = record.label
+            at += 1
+    return at
+
+
+class _Slots:
+    """Shared memory for a number of batches. A batch handed out takes its slot along until nobody holds it."""
+
+    def __init__(self, descriptor: int, shape: tuple[int, ...]):
+        self._memory = mmap.mmap(descriptor, 0)
+        self._shape = shape
+        self.free = deque(range(len(self._memory) // _slot_bytes(shape)))
+        self._held = 0
+
+    def batch(self, slot: int) -> Batch:
+        """The memory of a slot, for as long as the arrays live."""
+        start = slot * _slot_bytes(self._shape)
+        size = _images_bytes(self._shape)
+        # frombuffer, so that every view that a consumer takes of the images refers to this array and keeps it alive.
+        images = np.frombuffer(self._memory, np.uint8, size, start)
+        labels = np.frombuffer(self._memory, np.int32, self._shape[0], start + _in_pages(size))
+        return Batch(images, labels)
+
+    def hand_out(self, slot: int, size: int) -> Batch:
+        """The first ``size`` images and labels of a filled slot, which is free again once they are gone."""
+        images, labels = self.batch(slot)
+        shown = images.reshape(self._shape)[:size]
+        if self._held >= _HELD:
+            self.free.append(slot)
+            return Batch(shown.copy(), labels[:size].copy())
+        self._held += 1
+        weakref.finalize(images, self._take_back, slot).atexit = False
+        return Batch(shown, labels[:size].copy())
+
+    def _take_back(self, slot: int) -> None:
+        self._held -= 1
+        self.free.append(slot)
+
+
+class _Filler:
+    """Fills slots; the handler of a worker process."""
+
+    def __init__(self, folder: Path, options: BatchOptions, descriptor: int, shape: tuple[int, ...]):
+        _allow_many_files()
+        views.single_threaded()
+        self._dataset = Dataset(folder)
+        self._options, self._shape = options, shape
+        self._slots = _Slots(descriptor, shape)
+
+    def __call__(self, job: _Job, report: Callable[[int], object]) -> None:
+        images, labels = self._slots.batch(job.slot)
+        _fill(self._dataset, self._options, job.rows, Batch(images.reshape(self._shape), labels))
+
+
+def _filled_by_workers(
+    dataset: Dataset, options: BatchOptions, shape: tuple[int, ...], todo: Iterator[list[_Rows]], workers: int
+) -> Iterator[Batch]:
+    descriptor = _nameless_memory((_QUEUED * workers + _HELD) * _slot_bytes(shape))
+    with ExitStack() as stack:
+        stack.callback(os.close, descriptor)
+        slots = _Slots(descriptor, shape)
+        queues: dict[Worker, deque[_Pending]] = {}
+        for _ in range(workers):
+            worker = Worker(_Filler, dataset.folder, options, descriptor, shape, descriptors=(descriptor,))
+            queues[stack.enter_context(closing(worker))] = deque()
+        line: deque[_Pending] = deque()  # all batches that are under way, in order
+        while True:
+            _hand_on_jobs(todo, slots, queues, line)
+            if not line:
+                return
+            # Without waiting if there is a batch to give: those who are done should get their next job first.
+            ready: list[Worker] = wait(list(queues), 0 if line[0].is_filled else None)  # type: ignore
+            for worker in ready:
+                _collect(worker, queues[worker])
+            if line[0].is_filled and not ready:
+                batch = line.popleft()
+                if batch.failure:
+                    raise batch.failure
+                yield slots.hand_out(batch.slot, batch.size)
+
+
+def _hand_on_jobs(
+    todo: Iterator[list[_Rows]], slots: _Slots, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
+) -> None:
+    while slots.free:
+        worker, queue = min(queues.items(), key=lambda item: len(item[1]))
+        rows = next(todo, None) if len(queue) < _QUEUED else None
+        if rows is None:
+            return
+        pending = _Pending(slots.free.popleft(), sum(part.span.count for part in rows))
+        worker.send(_Job(pending.slot, rows))
+        queue.append(pending)
+        line.append(pending)
+
+
+def _collect(worker: Worker, queue: deque[_Pending]) -> None:
+    try:
+        worker.receive()
+    except WorkerError:
+        raise
+    except IngestError as error:
+        # Raised in its turn, after the batches before it.
+        queue[0].failure = error
+    queue.popleft().is_filled = True
+
+
+def _nameless_memory(size_bytes: int) -> int:
+    """A descriptor of shared memory that exists only as long as somebody has it open."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("ingest-batches")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, size_bytes)
+    return descriptor
+
+
+def _images_bytes(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))
+
+
+def _slot_bytes(shape: tuple[int, ...]) -> int:
+    return _in_pages(_images_bytes(shape)) + _in_pages(4 * shape[0])
+
+
+def _in_pages(size_bytes: int) -> int:
+    # Whole pages also keep the images aligned to 64 bytes, which TensorFlow needs to take them without a copy.
+    return -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit on open files: a dataset of a thousand shards has each of them open."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,84 @@
+"""A finished dataset, open for reading: record i of all its shards, and where it lies."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+
+from ingest import formats, sample
+from ingest.errors import IngestError, RecordError
+from ingest.manifest import Manifest, Shard, load_manifest
+from ingest.sample import Record
+
+_REMEDY = "build the dataset again"
+
+
+class Dataset:
+    """The records of the dataset in ``folder``, numbered from 0 in packed order.
+
+    Shards are opened when first read, and belong to the process that did. Raises ManifestError or RecordError where the
+    manifest is unusable, or a shard is missing or not of the size that the manifest says.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.manifest: Manifest = load_manifest(folder)
+        if self.manifest.format not in formats.NAMES:
+            raise RecordError(f"{self.folder}: shards of the unknown format {self.manifest.format!r}")
+        self._format = formats.load(self.manifest.format)
+        self._ends = list(accumulate(shard.records for shard in self.manifest.shards))
+        self._open: dict[int, formats.Shard] = {}
+        for shard in self.manifest.shards:
+            # Beyond the end of a truncated file, mapped memory kills the process that reads it.
+            _check_size(self.folder / shard.name, shard)
+
+    def __len__(self) -> int:
+        return self.manifest.records
+
+    def __getitem__(self, i: int) -> Record:
+        """Record ``i``; what it holds is a view of the mapped file. Raises RecordError, naming shard and record."""
+        number, i_in_shard = self._locate(i)
+        try:
+            return sample.unpack(self._shard(number).get(i_in_shard))
+        except RecordError as error:
+            raise RecordError(f"{self.where(i)}: {error}: {_REMEDY}") from error
+
+    def where(self, i: int) -> str:
+        """Shard and number of record ``i``, for people to read."""
+        number, i_in_shard = self._locate(i)
+        return f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard}"
+
+    def describe(self, i: int, error: IngestError) -> RecordError:
+        """What went wrong with record ``i`` after it was read: an error naming its shard, number and key."""
+        return RecordError(f"{self.where(i)}, key {self[i].key!r}: {error}: {_REMEDY}")
+
+    def close(self) -> None:
+        """Unmap all shards; views of them must not be used any more."""
+        for shard in self._open.values():
+            shard.close()
+        self._open.clear()
+
+    def _locate(self, i: int) -> tuple[int, int]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"record {i} of {len(self)}")
+        number = bisect_right(self._ends, i)
+        return number, i - (self._ends[number] - self.manifest.shards[number].records)
+
+    def _shard(self, number: int) -> formats.Shard:
+        if number not in self._open:
+            entry = self.manifest.shards[number]
+            shard = self._format.open(self.folder / entry.name)
+            if len(shard) != entry.records:
+                raise RecordError(f"the shard holds {len(shard)} records, its manifest says {entry.records}")
+            self._open[number] = shard
+        return self._open[number]
+
+
+def _check_size(path: Path, shard: Shard) -> None:
+    try:
+        size_bytes = path.stat().st_size
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read ({error.strerror}): {_REMEDY}") from error
+    if size_bytes != shard.size_bytes:
+        raise RecordError(f"{path}: {size_bytes} bytes, its manifest says {shard.size_bytes}: {_REMEDY}")

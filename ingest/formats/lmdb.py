@@ -1,0 +1,88 @@
+"""LMDB (http://www.lmdb.tech/doc): one B+tree a file. Keys are the records' numbers as eight decimal digits."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import lmdb
+
+from ingest import atomic
+from ingest.errors import RecordError
+from ingest.sample import Buffer
+
+_COMMIT_BYTES = 64 * 2**20
+"""Payload bytes in a transaction: what a writer holds in memory."""
+
+_SPARE_BYTES = 2**20
+
+
+def write(path: Path, payloads: Iterable[bytes]) -> None:
+    """Write a shard, whole or not at all."""
+    with atomic.replacing(path) as temporary:
+        map_bytes = _SPARE_BYTES
+        # No lock file: until the rename nobody else knows the file.
+        with lmdb.open(str(temporary), subdir=False, lock=False, map_size=map_bytes) as environment:
+            number = 0
+            for batch in _batches(payloads):
+                # The size of the map is written to the file, so it must be a function of the payloads, too. A payload
+                # takes whole pages of its own, and a share of a page of the tree.
+                map_bytes += sum(len(payload) + 2 * mmap.PAGESIZE for payload in batch)
+                environment.set_mapsize(map_bytes)
+                with environment.begin(write=True) as transaction:
+                    for payload in batch:
+                        transaction.put(_key(number), payload, append=True)
+                        number += 1
+
+
+def open(path: Path) -> LMDBShard:
+    """Open a shard. Raises RecordError where the file is no LMDB."""
+    return LMDBShard(path)
+
+
+class LMDBShard:
+    """An LMDB file in memory-mapped pages. It belongs to the process that opened it."""
+
+    def __init__(self, path: Path):
+        try:
+            self._environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
+            # One snapshot for good: finished shards do not change.
+            self._transaction = self._environment.begin(buffers=True)
+        except lmdb.Error as error:
+            raise RecordError(f"not an LMDB file ({error})") from error
+
+    def __len__(self) -> int:
+        return self._environment.stat()["entries"]
+
+    def get(self, i: int) -> Buffer:
+        """Record ``i`` as a view of the file. Raises RecordError where it is not to be found."""
+        try:
+            payload = self._transaction.get(_key(i))
+        except lmdb.Error as error:
+            raise RecordError(f"record {i}: {error}") from error
+        if payload is None:
+            raise RecordError(f"record {i}: no such key")
+        return payload
+
+    def close(self) -> None:
+        """Unmap the file; views of it must not be used any more."""
+        self._transaction.abort()
+        self._environment.close()
+
+
+def _key(number: int) -> bytes:
+    return b"%08d" % number
+
+
+def _batches(payloads: Iterable[bytes]) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    size_bytes = 0
+    for payload in payloads:
+        batch.append(payload)
+        size_bytes += len(payload)
+        if size_bytes >= _COMMIT_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,20 @@
+"""The one progress bar: the only room of tqdm."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def bar(total: int | None, description: str, unit: str = "images", initial: int = 0) -> tqdm:
+    """A bar on stderr with the rate in ``unit``/s and the time left. Where stderr is a file, a line every ten seconds."""
+    return tqdm(
+        total=total,
+        desc=description,
+        unit=f" {unit}",
+        initial=initial,
+        file=sys.stderr,
+        mininterval=0.1 if sys.stderr.isatty() else 10,
+        dynamic_ncols=True,
+    )

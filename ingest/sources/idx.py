@@ -1,0 +1,130 @@
+"""MNIST's IDX files: images and labels, gzipped or not.
+
+The format (LeCun, "The MNIST database of handwritten digits"): two zero bytes, a type (8 is uint8), the number of
+dimensions, each dimension as a big-endian uint32, then the data.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, cast
+
+import numpy as np
+
+from ingest.errors import SourceError
+from ingest.sample import Sample
+from ingest.sources import Entry
+
+_UINT8 = b"\0\0\x08"
+_LABELS, _GREY, _COLOUR = 1, 3, 4
+
+
+class _Idx(NamedTuple):
+    path: Path
+    shape: tuple[int, ...]
+
+
+class IdxPair:
+    """An images file and its labels file. Classes are the numbers 0 to the largest label, keys the images' numbers."""
+
+    def __init__(self, images: _Idx, labels: _Idx):
+        self._images = images
+        values = _read(labels)
+        names, keys = int(values.max(initial=-1)) + 1, len(values)
+        self.classes = tuple(_numbered(i, names) for i in range(names))
+        self.entries = [Entry(_numbered(i, keys), int(label)) for i, label in enumerate(values)]
+
+    def read(self, entry: Entry) -> Sample:
+        """The pixels of an image, uint8 [H, W, 1 or 3]."""
+        return Sample(entry.key, entry.label, self._pixels[int(entry.key)])
+
+    @cached_property
+    def _pixels(self) -> np.ndarray:
+        pixels = _read(self._images)
+        return pixels if pixels.ndim == _COLOUR else pixels[..., None]
+
+    def __getstate__(self) -> dict[str, object]:
+        # A worker process reads the pixels itself rather than have them sent.
+        return {name: value for name, value in vars(self).items() if name != "_pixels"}
+
+
+def open_idx(path: Path) -> IdxPair | None:
+    """The pair whose images file is ``path``, or the one pair in the folder ``path``; None where there is no IDX file.
+
+    Raises SourceError where images and labels do not fit, or are cut short, or a folder holds several pairs.
+    """
+    if path.is_file():
+        images = _look_at(path)
+        return images and IdxPair(images, _labels_of(images))
+    pictures = [idx for idx in _all_in(path) if len(idx.shape) != _LABELS] if path.is_dir() else []
+    if not pictures:
+        return None
+    if len(pictures) > 1:
+        names = ", ".join(idx.path.name for idx in pictures)
+        raise SourceError(f"{path}: more than one IDX images file ({names}): give the one to pack")
+    return IdxPair(pictures[0], _labels_of(pictures[0]))
+
+
+def _labels_of(images: _Idx) -> _Idx:
+    if len(images.shape) == _LABELS:
+        raise SourceError(f"{images.path}: these are IDX labels; give the images file beside it")
+    if len(images.shape) == _COLOUR and images.shape[3] not in (1, 3):
+        raise SourceError(f"{images.path}: {images.shape[3]} channels; 1 and 3 can be packed")
+    labels = [idx for idx in _all_in(images.path.parent) if len(idx.shape) == _LABELS]
+    name = _stem(images.path).replace("images", "labels").replace("idx3", "idx1")
+    fitting = [idx for idx in labels if _stem(idx.path) == name] or labels
+    if len(fitting) != 1:
+        raise SourceError(f"{images.path}: {len(fitting)} IDX labels files beside it; it needs one, named {name}")
+    if fitting[0].shape[0] != images.shape[0]:
+        raise SourceError(
+            f"{fitting[0].path}: {fitting[0].shape[0]} labels for the {images.shape[0]} images of {images.path.name}"
+        )
+    return fitting[0]
+
+
+def _all_in(folder: Path) -> list[_Idx]:
+    return [idx for path in sorted(folder.iterdir()) if path.is_file() and (idx := _look_at(path))]
+
+
+def _look_at(path: Path) -> _Idx | None:
+    """Path and shape of an IDX file of bytes, or None where ``path`` is something else."""
+    try:
+        with _open(path) as file:
+            if file.read(3) != _UINT8:
+                return None
+            dimensions = file.read(1)[0]
+            if dimensions not in (_LABELS, _GREY, _COLOUR):
+                return None
+            return _Idx(path, tuple(np.frombuffer(file.read(4 * dimensions), ">u4").tolist()))
+    except (OSError, EOFError, IndexError, ValueError):
+        return None
+
+
+def _read(idx: _Idx) -> np.ndarray:
+    try:
+        with _open(idx.path) as file:
+            file.seek(4 + 4 * len(idx.shape))
+            size_bytes = math.prod(idx.shape)
+            data = file.read(size_bytes)
+    except (OSError, EOFError) as error:
+        raise SourceError(f"{idx.path}: cannot be read ({error}): fetch it again") from error
+    if len(data) != size_bytes:
+        raise SourceError(f"{idx.path}: {len(data)} of its {size_bytes} bytes of data are there: fetch it again")
+    return np.frombuffer(data, np.uint8).reshape(idx.shape)
+
+
+def _open(path: Path) -> BinaryIO:
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path)) if zipped else open(path, "rb")
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz")
+
+
+def _numbered(i: int, count: int) -> str:
+    return f"{i:0{len(str(max(count - 1, 0)))}d}"

@@ -1,0 +1,78 @@
+"""Shards as a tensorpack DataFlow: the one room of tensorpack.
+
+Importing tensorpack loads TensorFlow, so nothing that worker processes need may stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tensorpack.dataflow import DataFlow
+
+from ingest.batches import BatchOptions, batches
+from ingest.dataset import Dataset
+
+
+class ShardFlow(DataFlow):
+    """The batches of a dataset: datapoints [images, labels], as ``dataflow`` describes them.
+
+    Every iteration starts anew at ``start_batch``, with worker processes of its own, which end with it.
+    """
+
+    def __init__(self, shards: str | Path, options: BatchOptions):
+        # Opened here too, so that an unusable dataset is met before any training starts.
+        dataset = Dataset(shards)
+        self.shards = shards
+        self.options = options
+        self.records = len(dataset)
+        self.channels = dataset.manifest.channels
+        self.classes = dataset.manifest.classes
+
+    def __iter__(self) -> Iterator[list[np.ndarray]]:
+        for batch in batches(self.shards, self.options):
+            yield list(batch)
+
+    def __len__(self) -> int:
+        """Batches in one iteration; where they never end, whole batches in an epoch, one at least."""
+        total = self.options.number_of_batches(self.records)
+        if total is None:
+            return max(1, self.records // self.options.batch_size)
+        return max(0, total - self.options.start_batch)
+
+
+def dataflow(
+    shards: str | Path,
+    *,
+    batch_size: int,
+    image_size: int = 224,
+    training: bool,
+    seed: int = 0,
+    workers: int | None = None,
+    start_batch: int = 0,
+    epochs: int | None = None,
+    augment: bool = True,
+) -> ShardFlow:
+    """A tensorpack DataFlow of the dataset in the folder ``shards``.
+
+    A datapoint is [images, labels]: uint8 [N, S, S, C] and int32 [N], S being ``image_size`` pixels, C 1 for a dataset of
+    grey images alone and 3 (RGB) otherwise. The datapoints are the same for any number of ``workers`` processes (by
+    default one a core, 0 for none) and in both formats. What a datapoint holds is the consumer's for as long as it
+    keeps it.
+
+    ``training``: every epoch is a permutation of all records, drawn from (``seed``, epoch). Images are random resized
+    crops, half of them flipped (8 to 100 % of the area, aspect 3/4 to 4/3), drawn from (seed, epoch, position), or
+    evaluation views if ``augment`` is off. Batches are whole and run on across the end of an epoch; with ``epochs`` only
+    the very last may be smaller, without there is no end.
+
+    Otherwise: every record once, in packed order (``epochs`` times if given): the short side to 256/224 of the image
+    size, then the centre. An image of exactly that size is shown as it is.
+
+    ``start_batch`` skips that many batches at no cost: what follows is what would have followed them.
+
+    Raises OptionError, ManifestError or RecordError; while iterating, RecordError, naming shard, record and key, and
+    WorkerError.
+    """
+    options = BatchOptions(batch_size, training, image_size, seed, workers, start_batch, epochs, augment)
+    return ShardFlow(shards, options)

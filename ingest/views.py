@@ -1,0 +1,133 @@
+"""From a record to what the network sees: uint8 [S, S, C], written straight into its place in a batch. The one room
+of cv2.
+
+EXIF orientation is not applied, as in every published ImageNet pipeline: pixels come as they are stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from ingest import jpeg
+from ingest.errors import RecordError
+from ingest.sample import JPEG, RAW, Record
+
+AREA = (0.08, 1.0)
+ASPECT = (3 / 4, 4 / 3)
+TRIES = 10
+"""Random resized crop: share of the image's area, aspect ratio, and tries before the centre is taken. From Szegedy et
+al., "Going Deeper with Convolutions" (2014), section 6, with the tries and the fallback of torchvision."""
+
+EVALUATION_SCALE = 256 / 224
+"""An evaluation image's short side over the side of its centre crop: Krizhevsky et al. (2012), section 2."""
+
+
+class Box(NamedTuple):
+    """A region of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def single_threaded() -> None:
+    """Keep cv2 on the calling thread: worker processes share the cores among themselves."""
+    cv2.setNumThreads(1)
+
+
+def training_view(record: Record, draws: np.ndarray, out: np.ndarray) -> None:
+    """Write a random resized crop, flipped or not, into ``out``, uint8 [S, S, C], bilinearly and without antialias.
+
+    ``draws`` are the record's uniform numbers in this epoch, from order.draws. Raises RecordError or BadSampleError where the
+    record cannot be decoded.
+    """
+    numbers = draws.tolist()
+    pixels = decode(record, out.shape[2])
+    _resize(pixels, random_resized_crop(*pixels.shape[:2], numbers), out)
+    if numbers[4 * TRIES] < 0.5:
+        # After the resize: a negative stride in its input would make cv2 copy the whole crop.
+        plane = _plane(out)
+        cv2.flip(plane, 1, dst=plane)
+
+
+def evaluation_view(record: Record, out: np.ndarray) -> None:
+    """Write the evaluation view into ``out``, uint8 [S, S, C], bilinearly; an image of S x S as it is.
+
+    Equal to a resize of the short side to S * 256/224 and a centre crop, in one step: the centre square of 224/256 of
+    the short side, resized to S. Raises RecordError or BadSampleError where the record cannot be decoded.
+    """
+    pixels = decode(record, out.shape[2])
+    _resize(pixels, centre_crop(*pixels.shape[:2], out.shape[0]), out)
+
+
+def decode(record: Record, channels: int) -> np.ndarray:
+    """All pixels of a record as uint8 [H, W, channels]; grey becomes RGB by repetition where ``channels`` is 3.
+
+    Raises RecordError where the record's fields disagree, BadSampleError where its JPEG cannot be decoded.
+    """
+    if record.format == JPEG:
+        return jpeg.decode(record.encoded, channels)
+    shape = record.height, record.width, record.channels
+    if record.format != RAW or len(record.encoded) != math.prod(shape):
+        raise RecordError(f"{len(record.encoded)} bytes of format {record.format!r} are no image of {shape}")
+    pixels = np.frombuffer(record.encoded, np.uint8).reshape(shape)
+    return pixels if record.channels == channels else np.repeat(pixels, channels, axis=2)
+
+
+def random_resized_crop(height: int, width: int, draws: list[float]) -> Box:
+    """A region of a ``height`` x ``width`` image, of random area and aspect ratio, from uniform ``draws``, four a try.
+
+    The aspect ratio is uniform in its logarithm, so that wide and tall are equally likely. If ten tries do not fit, the
+    largest centre region within ASPECT.
+    """
+    for at in range(0, 4 * TRIES, 4):
+        area = height * width * _between(AREA, draws[at])
+        aspect = math.exp(_between((math.log(ASPECT[0]), math.log(ASPECT[1])), draws[at + 1]))
+        crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(draws[at + 2] * (height - crop_height + 1))
+            left = int(draws[at + 3] * (width - crop_width + 1))
+            return Box(top, left, crop_height, crop_width)
+    return _centred(height, width, max(1, min(height, round(width / ASPECT[0]))),
+                    max(1, min(width, round(height * ASPECT[1]))))  # fmt: skip
+
+
+def centre_crop(height: int, width: int, size: int) -> Box:
+    """The square in the centre of which the evaluation view of side ``size`` is made."""
+    if height == width == size:
+        return Box(0, 0, size, size)
+    side = max(1, round(min(height, width) / EVALUATION_SCALE))
+    return _centred(height, width, side, side)
+
+
+def shrink(pixels: np.ndarray, short_side: int) -> np.ndarray:
+    """``pixels`` with their short side reduced to ``short_side`` by area averaging; smaller images as they are."""
+    height, width, channels = pixels.shape
+    scale = short_side / min(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
+
+
+def _between(bounds: tuple[float, float], draw: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * draw
+
+
+def _centred(height: int, width: int, crop_height: int, crop_width: int) -> Box:
+    return Box((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
+
+
+def _resize(pixels: np.ndarray, box: Box, out: np.ndarray) -> None:
+    region = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
+    cv2.resize(_plane(region), out.shape[1::-1], dst=_plane(out), interpolation=cv2.INTER_LINEAR)
+
+
+def _plane(pixels: np.ndarray) -> np.ndarray:
+    # cv2 knows a one-channel image as [H, W] only, and would give a new array instead of writing to ``dst``.
+    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels

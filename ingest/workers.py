@@ -1,0 +1,185 @@
+"""Worker processes that outlive nobody.
+
+A worker is a fresh Python that imports only what its handler needs: neither a fork, which would copy TensorFlow's locks
+without its threads, nor multiprocessing's spawn, which would run the user's script again in every worker. Parent and
+worker talk over a pair of sockets that nobody else holds, so each knows at once when the other is gone, however it
+ended: the worker then ends itself, the parent raises WorkerError.
+
+    parent                                            worker
+    Worker(make_handler, *args)  -- start -->         handler = make_handler(*args)
+    send(task)                   -- task -->          result = handler(task, progress)
+    receive() -> progress        <-- a number, any number of times
+    receive() -> result or error <-- the result, or the exception, which receive() raises
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
+from functools import cache
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from ingest.errors import IngestError, OptionError, WorkerError
+
+Handler = Callable[[Any, Callable[[int], None]], Any]
+"""Does a task; may call its second argument with the number of images done since the last call."""
+
+
+class Progress(NamedTuple):
+    """A worker's report that so many more images are done."""
+
+    images: int
+
+
+class Worker:
+    """A child process with the handler ``make_handler(*args)``; both must be importable by name or picklable."""
+
+    def __init__(self, make_handler: Callable[..., Handler], *args: Any, descriptors: tuple[int, ...] = ()):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # The paths are set before anything else is imported, so that a file in the current folder cannot stand in
+            # for a module of ours.
+            path = [os.path.abspath(entry) for entry in sys.path]
+            code = f"import sys; sys.path[:] = {path!r}; from ingest.workers import serve; serve({theirs.fileno()})"
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", code],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *descriptors),
+                # Ctrl-C in a terminal is for the parent alone, which then ends its workers.
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            )
+        self._connection = Connection(ours.detach())
+        with suppress(OSError):
+            # A worker that died at once is met by receive(), which says so.
+            self._connection.send((make_handler, args))
+
+    def fileno(self) -> int:
+        """For multiprocessing.connection.wait: readable when receive() has something, or the worker is gone."""
+        return self._connection.fileno()
+
+    def send(self, task: Any) -> None:
+        """Hand a task to the worker; tasks are done in turn."""
+        with suppress(OSError):
+            self._connection.send(task)
+
+    def receive(self) -> Any:
+        """The next Progress or result, in order. Raises what the handler raised, or WorkerError if the worker died."""
+        try:
+            reply = self._connection.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerError(f"worker process {self._process.pid} {self._ending()}") from error
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def close(self) -> None:
+        """End the worker at once."""
+        self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _ending(self) -> str:
+        status = self._process.wait()
+        if status < 0:
+            name = signal.Signals(-status).name
+            hint = ": out of memory? use fewer workers" if name == "SIGKILL" else ""
+            return f"was killed by {name}{hint}"
+        return f"ended with status {status}; what it printed stands above"
+
+
+def run(
+    make_handler: Callable[..., Handler],
+    args: tuple[Any, ...],
+    tasks: Iterable[Any],
+    workers: int,
+    progress: Callable[[int], object],
+) -> Iterator[Any]:
+    """Do ``tasks`` in ``workers`` processes, or in this one if 0, and give the results as they come.
+
+    ``progress`` is called with numbers of images done. Raises what a handler raises; if a worker dies, WorkerError with
+    the task's str().
+    """
+    if workers == 0:
+        handler = make_handler(*args)
+        for task in tasks:
+            yield handler(task, progress)
+        return
+    waiting = iter(tasks)
+    busy: dict[Worker, Any] = {}
+    with ExitStack() as stack:
+        for _, task in zip(range(workers), waiting):
+            worker = stack.enter_context(closing(Worker(make_handler, *args)))
+            worker.send(task)
+            busy[worker] = task
+        while busy:
+            ready: list[Worker] = wait(list(busy))  # type: ignore  # all that it asks for is fileno()
+            for worker in ready:
+                reply = _receive(worker, busy[worker])
+                if isinstance(reply, Progress):
+                    progress(reply.images)
+                    continue
+                del busy[worker]
+                for task in waiting:
+                    worker.send(task)
+                    busy[worker] = task
+                    break
+                yield reply
+
+
+def count(workers: int | None) -> int:
+    """``workers``, or where it is None the number of cores that this process may use."""
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not 0 <= workers <= 1024:
+        raise OptionError(f"{workers} workers: give 0 (all in this process) to 1024")
+    return workers
+
+
+def serve(descriptor: int) -> None:
+    """A worker's whole life; ``descriptor`` is its end of the sockets."""
+    threading.Thread(target=_end_with_parent, args=(descriptor,), daemon=True).start()
+    connection = Connection(descriptor)
+    with suppress(EOFError, ConnectionError):  # the parent is gone
+        make_handler, args = connection.recv()
+        # Made with the first task, so that what goes wrong in it is answered like any other failure.
+        handler = cache(lambda: make_handler(*args))
+        while True:
+            task = connection.recv()
+            connection.send(_attempt(handler, task, lambda images: connection.send(Progress(images))))
+
+
+def _attempt(handler: Callable[[], Handler], task: Any, progress: Callable[[int], None]) -> Any:
+    try:
+        return handler()(task, progress)
+    except IngestError as error:
+        return error
+    except ConnectionError:
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return WorkerError(f"{task}: {type(error).__name__}: {error} (at {where.filename}:{where.lineno})")
+
+
+def _end_with_parent(descriptor: int) -> None:
+    # In a thread, because a handler can be busy for longer than a worker may outlive its parent.
+    poll = select.poll()
+    poll.register(descriptor, 0)  # no events asked for: only the hang-up is reported
+    poll.poll()
+    os._exit(1)
+
+
+def _receive(worker: Worker, task: Any) -> Any:
+    try:
+        return worker.receive()
+    except WorkerError as error:
+        raise WorkerError(f"{task}: {error}") from error
