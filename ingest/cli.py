@@ -1,0 +1,202 @@
+"""The command line: ``ingest synth``, ``ingest build-shards``, ``ingest profile``.
+
+Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 an error of ours, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ingest import atomic
+from ingest.errors import IngestError, OptionError, OutputError
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, and whose help keeps its examples' line breaks."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with 2 and one line on stderr."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def guarded(name: str, command: Callable[[], None]) -> int:
+    """Run ``command``; the exit code, and for an error one line on stderr instead of a traceback."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output, such as head, has had enough. Nothing more can be written, not even at exit.
+        sys.stdout = None  # type: ignore[assignment]
+        return 1
+    except IngestError as error:
+        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, OptionError) else 1
+    return 0
+
+
+def save_json(path: Path | None, result: dict[str, Any]) -> None:
+    """Write ``result`` for machines, where ``--json FILE`` was given."""
+    if path is None:
+        return
+    try:
+        atomic.write(path, json.dumps(result, indent=1).encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The ``ingest`` command; returns its exit code."""
+    args = _parser().parse_args(argv)
+    return guarded(f"ingest {args.command}", lambda: args.run(args))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="ingest", description="From a pile of photographs to a training run.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_synth(commands)
+    _add_build_shards(commands)
+    _add_profile(commands)
+    return parser
+
+
+def _add_synth(commands: Any) -> None:
+    parser = commands.add_parser(
+        "synth",
+        help="draw a photo set that a network can learn",
+        description="Draw a photo set in ImageNet's layout, OUT/train/CLASS/NAME.JPEG and OUT/val/...; no download.",
+        epilog="example:\n  ingest synth photos --images 2000",
+    )
+    parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
+    parser.add_argument("--classes", type=int, default=8, metavar="N", help="2 to 12 (default: 8)")
+    parser.add_argument("--images", type=int, default=2000, metavar="N", help="in all; every fifth is for validation (default: 2000)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other pictures (default: 0)")
+    parser.set_defaults(run=_synth)
+
+
+def _add_build_shards(commands: Any) -> None:
+    parser = commands.add_parser(
+        "build-shards",
+        help="pack photographs into shards",
+        description="Pack the images of SRC into shards in OUT, in random order, with a manifest. SRC is only ever read.",
+        epilog="examples:\n"
+        "  ingest build-shards ILSVRC2012/train shards/train --format tfrecord\n"
+        "  ingest build-shards mnist/train-images-idx3-ubyte.gz shards/mnist --format lmdb",
+    )
+    parser.add_argument("src", metavar="SRC", type=Path, help="a folder of CLASS/IMAGE files, or an IDX images file with its labels file beside it")  # fmt: skip
+    parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
+    parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
+    parser.add_argument("--shards", type=int, metavar="N", help="default: one for every 1250 images, 8 to 1024")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    parser.add_argument("--encoding", choices=("keep", "jpeg", "raw"), default="keep", help="keep the files' bytes (default), encode anew as JPEG, or store pixels")  # fmt: skip
+    parser.add_argument("--resize", type=int, metavar="SHORT_SIDE", help="reduce the short side to so many pixels; with jpeg and raw")  # fmt: skip
+    parser.add_argument("--quality", type=int, default=90, metavar="Q", help="of the encoding jpeg, 1 to 100 (default: 90)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the packed order (default: 0)")
+    parser.add_argument("--on-bad", choices=("quarantine", "fail"), default="quarantine", help="list what cannot be decoded in OUT/quarantine.tsv (default), or stop at the first")  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="say what would be packed, and write nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE, too")
+    parser.set_defaults(run=_build_shards)
+
+
+def _add_profile(commands: Any) -> None:
+    parser = commands.add_parser(
+        "profile",
+        help="measure the loader, stage by stage",
+        description="Measure how fast training batches of SHARDS are made, stage by stage, and name the slowest.",
+        epilog="example:\n  ingest profile shards/train --workers 8",
+    )
+    parser.add_argument("shards", metavar="SHARDS", type=Path, help="what build-shards wrote")
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
+    parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    parser.add_argument("--seconds", type=float, default=15, metavar="S", help="time to measure, in all (default: 15)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE, too")
+    parser.set_defaults(run=_profile)
+
+
+def _synth(args: argparse.Namespace) -> None:
+    from ingest.synth import SynthOptions, synthesize
+
+    counts = synthesize(args.out, SynthOptions(args.classes, args.images, args.seed))
+    print(f"drew {counts['train']} pictures into {args.out / 'train'} and {counts['val']} into {args.out / 'val'}")
+
+
+def _build_shards(args: argparse.Namespace) -> None:
+    from ingest import build
+
+    options = {
+        name: getattr(args, name)
+        for name in ("format", "shards", "workers", "encoding", "resize", "quality", "seed", "on_bad")
+    }
+    if args.dry_run:
+        source = build.open_source(args.src)
+        tasks = build.plan(source, build.BuildOptions(**options))
+        result = {"found": len(source.entries), "classes": len(source.classes), "shards": len(tasks)}
+        print("would pack {found} files of {classes} classes into {shards} shards".format(**result))
+    else:
+        start = time.perf_counter()
+        manifest = build.build_shards(args.src, args.out, **options)
+        result = _summary(manifest, time.perf_counter() - start)
+        print(
+            "packed {records:,} of {found:,} images ({converted_files:,} converted, {quarantined:,} quarantined)".format(
+                **result
+            )
+        )
+        print(
+            "into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:.1f} s ({images_per_second:,.0f} images/s):".format(  # noqa: E501
+                **result
+            ),
+            args.out,
+        )
+        if manifest.quarantined:
+            print(f"what was quarantined, and why: {args.out / build.QUARANTINE}")
+    save_json(args.json, result)
+
+
+def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
+    found = manifest.records + manifest.quarantined
+    return {
+        "format": manifest.format,
+        "encoding": manifest.encoding,
+        "found": found,
+        "records": manifest.records,
+        "quarantined": manifest.quarantined,
+        "converted_files": sum(manifest.converted.values()),
+        "converted": manifest.converted,
+        "classes": len(manifest.classes),
+        "shards": len(manifest.shards),
+        "size_bytes": sum(shard.size_bytes for shard in manifest.shards),
+        "seconds": seconds,
+        "images_per_second": found / seconds,
+    }
+
+
+def _profile(args: argparse.Namespace) -> None:
+    from ingest.profile import Profile, ProfileOptions, profile
+
+    options = ProfileOptions(args.batch_size, args.image_size, args.workers, args.seconds)
+    result: Profile = profile(args.shards, options)
+    print(
+        f"{result.records:,} records, {result.format}, encoding {result.encoding}; batches of "
+        f"{result.batch_size} x {result.image_size} x {result.image_size} x {result.channels}\n"
+    )
+    print(f"{'one process':<24}{'images/s':>12}{'adds us an image':>20}")
+    for stage, rate in result.prefix_images_per_second.items():
+        plus = "" if stage == "read" else "+ "
+        print(f"  {plus + stage:<22}{rate:>12,.0f}{result.stage_microseconds[stage]:>20,.0f}")
+    print(f"{f'the stream, {result.workers} workers':<24}{result.stream_images_per_second:>12,.0f}\n")
+    print(result.verdict)
+    save_json(args.json, asdict(result))
