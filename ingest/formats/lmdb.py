@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -45,12 +47,9 @@ class LMDBShard:
     """An LMDB file in memory-mapped pages. It belongs to the process that opened it."""
 
     def __init__(self, path: Path):
-        try:
-            self._environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, max_spare_txns=1)
-            # One snapshot for good: finished shards do not change.
-            self._transaction = self._environment.begin(buffers=True)
-        except lmdb.Error as error:
-            raise RecordError(f"not an LMDB file ({error})") from error
+        self._environment = _environment(path)
+        # One snapshot for good: finished shards do not change.
+        self._transaction = self._environment.begin(buffers=True)
 
     def __len__(self) -> int:
         return self._environment.stat()["entries"]
@@ -68,7 +67,23 @@ class LMDBShard:
     def close(self) -> None:
         """Unmap the file; views of it must not be used any more."""
         self._transaction.abort()
-        self._environment.close()
+        del self._environment
+
+
+_environments: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
+
+
+def _environment(path: Path) -> lmdb.Environment:
+    """The process's environment of the file ``path``: LMDB allows but one, which is closed when nobody uses it."""
+    key = os.getpid(), os.path.realpath(path)
+    environment = _environments.get(key)
+    if environment is None:
+        try:
+            environment = lmdb.open(key[1], subdir=False, readonly=True, lock=False)
+        except lmdb.Error as error:
+            raise RecordError(f"not an LMDB file ({error})") from error
+        _environments[key] = environment
+    return environment
 
 
 def _key(number: int) -> bytes:
