@@ -66,7 +66,7 @@ def main() -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="train.py",
-        description="Train a network on shards and evaluate it. Started again with the same --model-dir, goes on from there.",
+        description="Train a network on shards and evaluate it. Started again with the same --model-dir, it goes on.",
         epilog="examples:\n"
         "  train.py --model alexnet --data shards/train --eval-data shards/val --model-dir runs/alexnet\n"
         "  train.py --model resnet50 --summary",

@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         # The name is safe only once the folder that holds it is on disk, too.
         _sync(path.parent)
     finally:

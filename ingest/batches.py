@@ -40,8 +40,9 @@ _HELD = 4
 class BatchOptions:
     """What the batches of a dataset are. ``workers`` is the number of processes, by default one a core; 0 for none.
 
-    Training: in the order of each epoch, with random crops and flips unless ``augment`` is off; endless if ``epochs`` is
-    None. Evaluation: in packed order, one epoch if ``epochs`` is None. The first batch is number ``start_batch``.
+    Training: in the order of each epoch, with random crops and flips unless ``augment`` is off; without end if
+    ``epochs`` is None. Evaluation: in packed order, one epoch if ``epochs`` is None. The first batch is number
+    ``start_batch``.
     """
 
     batch_size: int
@@ -135,15 +136,15 @@ def _rows(batch: list[Span], options: BatchOptions, n: int) -> list[_Rows]:
 
 def _records(span: Span, options: BatchOptions, n: int) -> np.ndarray:
     if options.training:
-        return order.epoch_order(n, options.seed, span.epoch)[span.first : span.first + span.count]
-    return np.arange(span.first, span.first + span.count)
+        return order.epoch_order(n, options.seed, span.epoch)[span.first : span.first + span.length]
+    return np.arange(span.first, span.first + span.length)
 
 
 def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batch) -> int:
     """Write the views and labels of ``batch`` into ``out``; gives the number of images."""
     at = 0
     for span, records in batch:
-        draws = order.draws(options.seed, span.epoch, span.first, span.count)
+        draws = order.draws(options.seed, span.epoch, span.first, span.length)
         for i, number in enumerate(records.tolist()):
             record = dataset[number]
             try:
@@ -242,7 +243,7 @@ def _hand_on_jobs(
         rows = next(todo, None) if len(queue) < _QUEUED else None
         if rows is None:
             return
-        pending = _Pending(slots.free.popleft(), sum(part.span.count for part in rows))
+        pending = _Pending(slots.free.popleft(), sum(part.span.length for part in rows))
         worker.send(_Job(pending.slot, rows))
         queue.append(pending)
         line.append(pending)

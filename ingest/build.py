@@ -33,9 +33,8 @@ RECORDS_A_SHARD = 1250
 
 MIN_SHARDS, MAX_SHARDS = 8, 1024
 
-_OURS = re.compile(
-    r"(\d{5}-of-\d{5}\.(%s)(\.index)?|%s|%s)(\.tmp)?" % ("|".join(formats.NAMES), re.escape(QUARANTINE), manifest.NAME)
-)
+# Every name that a build may write.
+_OURS = re.compile(rf"(\d{{5}}-of-\d{{5}}\.({'|'.join(formats.NAMES)})(\.index)?|{QUARANTINE}|{manifest.NAME})(\.tmp)?")
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def make_record(sample: Sample, synset: str, options: BuildOptions) -> tuple[Rec
 
 
 def _encode(pixels: np.ndarray, options: BuildOptions) -> tuple[bytes, str, tuple[int, ...]]:
-    """Encoded bytes, their format, and height, width and channels. Pixels are kept as pixels unless JPEG is asked for."""
+    """Encoded bytes, their format, and their height, width and channels; pixels unless JPEG is asked for."""
     if options.resize:
         pixels = views.shrink(pixels, options.resize)
     if options.encoding == "jpeg":

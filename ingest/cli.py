@@ -40,7 +40,7 @@ def guarded(name: str, command: Callable[[], None]) -> int:
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output, such as head, has had enough. Nothing more can be written, not even at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 1
     except IngestError as error:
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -82,7 +82,9 @@ def _add_synth(commands: Any) -> None:
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
     parser.add_argument("--classes", type=int, default=8, metavar="N", help="2 to 12 (default: 8)")
-    parser.add_argument("--images", type=int, default=2000, metavar="N", help="in all; every fifth is for validation (default: 2000)")  # fmt: skip
+    parser.add_argument(
+        "--images", type=int, default=2000, metavar="N", help="every fifth for validation (default: 2000)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other pictures (default: 0)")
     parser.set_defaults(run=_synth)
 
@@ -91,21 +93,31 @@ def _add_build_shards(commands: Any) -> None:
     parser = commands.add_parser(
         "build-shards",
         help="pack photographs into shards",
-        description="Pack the images of SRC into shards in OUT, in random order, with a manifest. SRC is only ever read.",
+        description="Pack the images of SRC into shards in OUT, in random order. SRC is only ever read.",
         epilog="examples:\n"
         "  ingest build-shards ILSVRC2012/train shards/train --format tfrecord\n"
         "  ingest build-shards mnist/train-images-idx3-ubyte.gz shards/mnist --format lmdb",
     )
-    parser.add_argument("src", metavar="SRC", type=Path, help="a folder of CLASS/IMAGE files, or an IDX images file with its labels file beside it")  # fmt: skip
+    parser.add_argument("src", metavar="SRC", type=Path, help="a folder of CLASS/IMAGE files, or an IDX images file")
     parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     parser.add_argument("--shards", type=int, metavar="N", help="default: one for every 1250 images, 8 to 1024")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
-    parser.add_argument("--encoding", choices=("keep", "jpeg", "raw"), default="keep", help="keep the files' bytes (default), encode anew as JPEG, or store pixels")  # fmt: skip
-    parser.add_argument("--resize", type=int, metavar="SHORT_SIDE", help="reduce the short side to so many pixels; with jpeg and raw")  # fmt: skip
-    parser.add_argument("--quality", type=int, default=90, metavar="Q", help="of the encoding jpeg, 1 to 100 (default: 90)")  # fmt: skip
+    parser.add_argument(
+        "--encoding",
+        choices=("keep", "jpeg", "raw"),
+        default="keep",
+        help="keep the files' bytes (default), encode them anew as JPEG, or store raw pixels",
+    )
+    parser.add_argument("--resize", type=int, metavar="SHORT_SIDE", help="in pixels; larger images are reduced to it")
+    parser.add_argument("--quality", type=int, default=90, metavar="Q", help="of encoding jpeg, 1 to 100 (default: 90)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the packed order (default: 0)")
-    parser.add_argument("--on-bad", choices=("quarantine", "fail"), default="quarantine", help="list what cannot be decoded in OUT/quarantine.tsv (default), or stop at the first")  # fmt: skip
+    parser.add_argument(
+        "--on-bad",
+        choices=("quarantine", "fail"),
+        default="quarantine",
+        help="list what cannot be decoded in OUT/quarantine.tsv (default), or stop at the first",
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be packed, and write nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE, too")
     parser.set_defaults(run=_build_shards)
@@ -150,20 +162,15 @@ def _build_shards(args: argparse.Namespace) -> None:
         start = time.perf_counter()
         manifest = build.build_shards(args.src, args.out, **options)
         result = _summary(manifest, time.perf_counter() - start)
-        print(
-            "packed {records:,} of {found:,} images ({converted_files:,} converted, {quarantined:,} quarantined)".format(
-                **result
-            )
-        )
-        print(
-            "into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:.1f} s ({images_per_second:,.0f} images/s):".format(  # noqa: E501
-                **result
-            ),
-            args.out,
-        )
+        print(_SUMMARY.format(**result, out=args.out))
         if manifest.quarantined:
             print(f"what was quarantined, and why: {args.out / build.QUARANTINE}")
     save_json(args.json, result)
+
+
+_SUMMARY = """\
+packed {records:,} of {found:,} images ({converted_files:,} converted, {quarantined:,} quarantined)
+into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:.1f} s, {images_per_second:,.0f} images/s: {out}"""
 
 
 def _summary(manifest: Any, seconds: float) -> dict[str, Any]:

@@ -27,9 +27,9 @@ def input_fn(
 ) -> Callable[[], tf.data.Dataset]:
     """An input function for ``tf.estimator``: called, it gives a ``tf.data.Dataset`` of (images, labels).
 
-    The arguments and the batches are those of ``ingest.dataflow``; the dataset is opened now, and errors in it or in the
-    arguments are raised now. Images are uint8 [N, S, S, C], labels int32 [N]; N is known to the graph where all batches
-    are whole.
+    The arguments and the batches are those of ``ingest.dataflow``; errors in the arguments, or in what the dataset's
+    folder holds, are raised now. Images are uint8 [N, S, S, C], labels int32 [N]; N is known to the graph where all
+    batches are whole.
     """
     flow = dataflow(
         shards, batch_size=batch_size, image_size=image_size, training=training, seed=seed, workers=workers,

@@ -50,6 +50,7 @@ class Header(NamedTuple):
 
     @property
     def channels(self) -> int:
+        """Number of colour components."""
         return len(self.samplings)
 
 

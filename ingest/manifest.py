@@ -100,7 +100,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 def _typed(kind: Any, entry: dict[str, Any]) -> Any:
     for field in fields(kind):
-        if not isinstance(entry[field.name], _TYPES[field.type]):
+        if not isinstance(entry[field.name], _TYPES[str(field.type)]):
             raise ValueError(f"{field.name} is {entry[field.name]!r}")
     # Names that a later minor addition brings are passed over; a change of meaning changes the version.
     return kind(**{field.name: entry[field.name] for field in fields(kind)})

@@ -28,7 +28,7 @@ class Span(NamedTuple):
 
     epoch: int
     first: int
-    count: int
+    length: int
 
 
 def packing_order(n: int, seed: int) -> np.ndarray:
@@ -39,7 +39,9 @@ def packing_order(n: int, seed: int) -> np.ndarray:
 @lru_cache(maxsize=2)  # an epoch and, across its end, the next: 8 bytes a record each
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which an epoch of training sees ``n`` records: a permutation of ``range(n)``, int64 [n]."""
-    return _permutation(n, seed, epoch, _EPOCH)
+    order = _permutation(n, seed, epoch, _EPOCH)
+    order.flags.writeable = False  # it is shared by all who ask for it
+    return order
 
 
 def draws(seed: int, epoch: int, first: int, count: int) -> np.ndarray:
@@ -64,9 +66,9 @@ def spans(n: int, batch_size: int, step: int, epochs: int | None) -> list[Span]:
     result = []
     while position < end:
         epoch, first = divmod(position, n)
-        count = min(end - position, n - first)
-        result.append(Span(epoch, first, count))
-        position += count
+        length = min(end - position, n - first)
+        result.append(Span(epoch, first, length))
+        position += length
     return result
 
 

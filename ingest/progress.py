@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 def bar(total: int | None, description: str, unit: str = "images", initial: int = 0) -> tqdm:
-    """A bar on stderr with the rate in ``unit``/s and the time left. Where stderr is a file, a line every ten seconds."""
+    """A bar on stderr with the rate in ``unit``/s and the time left; in a file, a line every ten seconds."""
     return tqdm(
         total=total,
         desc=description,

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Union
+from operator import index
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ingest.errors import RecordError
 
-Buffer = Union[bytes, bytearray, memoryview]
+Buffer = bytes | bytearray | memoryview
 
 JPEG, RAW = "JPEG", "RAW"
 
@@ -86,13 +87,14 @@ def unpack(payload: Buffer) -> Record:
     Raises RecordError where ``payload`` is no ``tf.train.Example`` or lacks a field.
     """
     try:
-        features = dict(_features(memoryview(payload)))
-        channels, label, synset, encoded, key, kind, height, segments, width = map(features.get, _NAMES)
+        features: dict[bytes, Any] = {b"image/segments": b"", **dict(_features(memoryview(payload)))}
+        channels, label, synset, encoded, key, kind, height, segments, width = (features[name] for name in _NAMES)
+        # index() and memoryview() refuse a value of the other kind.
         return Record(
-            int(channels), int(label), _text(synset), encoded, _text(key), _text(kind), int(height), segments or b"",
-            int(width),
+            index(channels), index(label), _text(synset), memoryview(encoded), _text(key), _text(kind),
+            index(height), memoryview(segments), index(width),
         )  # fmt: skip
-    except (IndexError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise RecordError("the payload is not a tf.train.Example of an image") from error
 
 
@@ -118,10 +120,10 @@ def _varint(value: int) -> bytes:
 
 
 def _text(value: Buffer) -> str:
-    return bytes(value).decode("utf-8", "surrogateescape")
+    return str(value, "utf-8", "surrogateescape")
 
 
-def _features(example: memoryview) -> Iterator[tuple[bytes, int | memoryview]]:
+def _features(example: memoryview) -> Iterator[tuple[bytes, Any]]:
     for _, features in _fields(example):
         for _, entry in _fields(features):
             parts = dict(_fields(entry))
@@ -130,7 +132,7 @@ def _features(example: memoryview) -> Iterator[tuple[bytes, int | memoryview]]:
                 yield from ((name, value) for value in _first_value(parts[2]))
 
 
-def _first_value(feature: memoryview) -> Iterator[int | memoryview]:
+def _first_value(feature: memoryview) -> Iterator[Any]:
     for kind, values in _fields(feature):
         for _, value in _fields(values):
             # A list of integers is packed into one field of bytes; other writers may use a field for each.

@@ -56,15 +56,15 @@ def dataflow(
 ) -> ShardFlow:
     """A tensorpack DataFlow of the dataset in the folder ``shards``.
 
-    A datapoint is [images, labels]: uint8 [N, S, S, C] and int32 [N], S being ``image_size`` pixels, C 1 for a dataset of
-    grey images alone and 3 (RGB) otherwise. The datapoints are the same for any number of ``workers`` processes (by
+    A datapoint is [images, labels]: uint8 [N, S, S, C] and int32 [N], S being ``image_size`` pixels, C 1 for a dataset
+    of grey images alone and 3 (RGB) otherwise. The datapoints are the same for any number of ``workers`` processes (by
     default one a core, 0 for none) and in both formats. What a datapoint holds is the consumer's for as long as it
     keeps it.
 
     ``training``: every epoch is a permutation of all records, drawn from (``seed``, epoch). Images are random resized
     crops, half of them flipped (8 to 100 % of the area, aspect 3/4 to 4/3), drawn from (seed, epoch, position), or
-    evaluation views if ``augment`` is off. Batches are whole and run on across the end of an epoch; with ``epochs`` only
-    the very last may be smaller, without there is no end.
+    evaluation views if ``augment`` is off. Batches are whole and run on across the end of an epoch; with ``epochs``
+    only the very last may be smaller, without there is no end.
 
     Otherwise: every record once, in packed order (``epochs`` times if given): the short side to 256/224 of the image
     size, then the centre. An image of exactly that size is shown as it is.

@@ -215,7 +215,7 @@ class _Painter:
             try:
                 path.write_bytes(picture(task.pattern, self._seed, number))
             except OSError as error:
-                raise OutputError(f"{path}: cannot be written ({error.strerror}): make room, then start again") from error
+                raise OutputError(f"{path}: cannot be written ({error.strerror}): start again elsewhere") from error
             report(1)
 
 

@@ -43,12 +43,13 @@ def single_threaded() -> None:
 def training_view(record: Record, draws: np.ndarray, out: np.ndarray) -> None:
     """Write a random resized crop, flipped or not, into ``out``, uint8 [S, S, C], bilinearly and without antialias.
 
-    ``draws`` are the record's uniform numbers in this epoch, from order.draws. Raises RecordError or BadSampleError where the
-    record cannot be decoded.
+    ``draws`` are the record's uniform numbers in this epoch, from order.draws. Raises RecordError or BadSampleError
+    where the record cannot be decoded.
     """
     numbers = draws.tolist()
     pixels = decode(record, out.shape[2])
-    _resize(pixels, random_resized_crop(*pixels.shape[:2], numbers), out)
+    height, width, _ = pixels.shape
+    _resize(pixels, random_resized_crop(height, width, numbers), out)
     if numbers[4 * TRIES] < 0.5:
         # After the resize: a negative stride in its input would make cv2 copy the whole crop.
         plane = _plane(out)
@@ -62,7 +63,8 @@ def evaluation_view(record: Record, out: np.ndarray) -> None:
     the short side, resized to S. Raises RecordError or BadSampleError where the record cannot be decoded.
     """
     pixels = decode(record, out.shape[2])
-    _resize(pixels, centre_crop(*pixels.shape[:2], out.shape[0]), out)
+    height, width, _ = pixels.shape
+    _resize(pixels, centre_crop(height, width, out.shape[0]), out)
 
 
 def decode(record: Record, channels: int) -> np.ndarray:

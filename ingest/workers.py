@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
 from functools import cache
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ingest.errors import IngestError, OptionError, WorkerError
 
-Handler = Callable[[Any, Callable[[int], None]], Any]
+Handler = Callable[[Any, Callable[[int], object]], Any]
 """Does a task; may call its second argument with the number of images done since the last call."""
 
 
@@ -48,7 +49,7 @@ class Worker:
         with theirs:
             # The paths are set before anything else is imported, so that a file in the current folder cannot stand in
             # for a module of ours.
-            path = [os.path.abspath(entry) for entry in sys.path]
+            path = [str(Path(entry).absolute()) for entry in sys.path]
             code = f"import sys; sys.path[:] = {path!r}; from ingest.workers import serve; serve({theirs.fileno()})"
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
@@ -158,7 +159,7 @@ def serve(descriptor: int) -> None:
             connection.send(_attempt(handler, task, lambda images: connection.send(Progress(images))))
 
 
-def _attempt(handler: Callable[[], Handler], task: Any, progress: Callable[[int], None]) -> Any:
+def _attempt(handler: Callable[[], Handler], task: Any, progress: Callable[[int], object]) -> Any:
     try:
         return handler()(task, progress)
     except IngestError as error:

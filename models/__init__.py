@@ -13,10 +13,10 @@ from typing import Any
 class Network:
     """A network and its recipe.
 
-    ``module`` and ``function`` say where it is built; ``depth`` is that of a ResNet. ``image_size`` is its default input
-    in pixels a side, ``min_image_size`` the smallest that leaves its last layer something to see. ``learning_rate``
-    is for batches of ``batch_size`` images and grows in proportion to them (Goyal et al. 2017, section 2.1);
-    ``augment`` is whether it is trained on random crops and flips.
+    ``module`` and ``function`` say where it is built; ``depth`` is that of a ResNet. ``image_size`` is its default
+    input in pixels a side, ``min_image_size`` the smallest that leaves its last layer something to see.
+    ``learning_rate`` is for batches of ``batch_size`` images and grows in proportion to them (Goyal et al. 2017,
+    section 2.1); ``augment`` is whether it is trained on random crops and flips.
     """
 
     module: str
@@ -48,7 +48,7 @@ def _resnet(depth: int) -> Network:
 
 
 NETWORKS = {
-    # LeCun et al. (1998) trained on undistorted digits first, for 20 passes one digit at a time; rate and batch are ours.
+    # LeCun et al. (1998) made 20 passes over undistorted digits, one at a time; the rate and the batch are ours.
     "lenet": Network("lenet", "lenet", 28, 12, 64, 0.05, 0.0, 10, augment=False),
     "alexnet": _alexnet("alexnet", 63),
     "alexnet-two-tower": _alexnet("alexnet_two_tower", 63),

@@ -132,6 +132,7 @@ def _kind(operation: tf.Operation) -> str | None:
 
 
 def _layer_name(operation: tf.Operation, kind: str) -> str:
+    # Most layers are a scope of operations; these are one operation.
     if kind in ("global pool", "response norm"):
         return operation.name
-    return operation.name.removesuffix(_VECTOR_NORM) if operation.name.endswith(_VECTOR_NORM) else operation.name.rsplit("/", 1)[0]
+    return operation.name.removesuffix(_VECTOR_NORM).rsplit("/", 0 if operation.name.endswith(_VECTOR_NORM) else 1)[0]

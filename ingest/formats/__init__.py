@@ -28,17 +28,21 @@ class Shard(Protocol):
 
     def __len__(self) -> int: ...
 
-    def get(self, i: int) -> Buffer: ...
+    def get(self, i: int) -> Buffer:
+        """Record ``i``, as a view of the file where the format allows."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Unmap the file."""
 
 
 class Format(Protocol):
     """What a module here offers."""
 
-    def write(self, path: Path, payloads: Iterable[bytes]) -> None: ...
+    def write(self, path: Path, payloads: Iterable[bytes]) -> None:
+        """Write a shard, whole or not at all."""
 
-    def open(self, path: Path) -> Shard: ...
+    def open(self, path: Path) -> Shard:
+        """Open a shard for reading."""
 
 
 def load(name: str) -> Format:

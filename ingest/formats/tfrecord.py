@@ -80,7 +80,7 @@ class TFRecordShard:
 
 
 def _masked_crc(data: Buffer) -> int:
-    # The mask keeps the sum of data that hold sums themselves from being degenerate (tensorflow/core/lib/hash/crc32c.h).
+    # Masked, because data may hold sums themselves (tensorflow/core/lib/hash/crc32c.h).
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -126,6 +126,7 @@ def _find_offsets(data: memoryview) -> list[int]:
         length = _length_at(data, at)
         end = at + _HEADER.size + (length or 0) + _FOOTER.size
         if length is None or end > len(data):
-            raise RecordError(f"record {len(offsets) - 1} at byte {at}: its length is damaged, or the file is cut short")
+            number = len(offsets) - 1
+            raise RecordError(f"record {number} at byte {at}: its length is damaged, or the file is cut short")
         offsets.append(end)
     return offsets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ingest.errors import BadSampleError, SourceError
@@ -22,7 +22,7 @@ class Folder:
         self.root = root
         self.classes = classes
         labels = {name: label for label, name in enumerate(classes)}
-        self.entries = [Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in keys]
+        self.entries: Sequence[Entry] = [Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in keys]
 
     def read(self, entry: Entry) -> Sample:
         """Read an image file. A file that is there and cannot be opened is an error, not a bad image."""
@@ -34,7 +34,7 @@ class Folder:
                 raise BadSampleError("not a regular file")
             return Sample(entry.key, entry.label, path.read_bytes())
         except OSError as error:
-            raise SourceError(f"{path}: cannot be read ({error.strerror}): mend or remove it, then start again") from error
+            raise SourceError(f"{path}: cannot be read ({error.strerror}): mend it, then start again") from error
 
 
 def open_folder(path: Path) -> Folder | None:

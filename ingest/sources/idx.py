@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
@@ -33,9 +34,9 @@ class IdxPair:
     def __init__(self, images: _Idx, labels: _Idx):
         self._images = images
         values = _read(labels)
-        names, keys = int(values.max(initial=-1)) + 1, len(values)
+        names, keys = max(values.tolist(), default=-1) + 1, len(values)
         self.classes = tuple(_numbered(i, names) for i in range(names))
-        self.entries = [Entry(_numbered(i, keys), int(label)) for i, label in enumerate(values)]
+        self.entries: Sequence[Entry] = [Entry(_numbered(i, keys), int(label)) for i, label in enumerate(values)]
 
     def read(self, entry: Entry) -> Sample:
         """The pixels of an image, uint8 [H, W, 1 or 3]."""

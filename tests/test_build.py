@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FORMATS, image_bytes, put
+from PIL import Image
+from test_jpeg import ycck
+from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
+
+import ingest
+from ingest import jpeg
+from ingest.dataset import Dataset
+from ingest.errors import BadSampleError, OptionError, OutputError, SourceError
+from ingest.sample import Record
+
+GOOD = {
+    "a/plain.JPEG": image_bytes("JPEG"),
+    "a/really a PNG.JPEG": image_bytes("PNG"),
+    "a/cmyk.JPEG": image_bytes("JPEG", mode="CMYK"),
+    "a/ycck.JPEG": ycck(),
+    "b/progressive.JPEG": image_bytes("JPEG", progressive=True),
+    "b/grey.JPEG": image_bytes("JPEG", mode="L"),
+    "b/16 bits.png": image_bytes("PNG", mode="I;16"),
+    "b/one pixel.JPEG": image_bytes("JPEG", size=(1, 1)),
+    "b/\u00fcber den Wolken \u96f2.JPEG": image_bytes("JPEG", size=(80, 50)),
+}
+
+BAD = {
+    "a/cut.JPEG": image_bytes("JPEG")[:-200],
+    "a/nothing.JPEG": b"",
+    "b/notes.txt": b"these are my photographs",
+    "b/two\tcolumns\nand lines": b"a name that would break a table",
+    "README": b"not in a class",
+}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def records_of(folder: Path) -> list[Record]:
+    dataset = Dataset(folder)
+    return [
+        r._replace(encoded=bytes(r.encoded), segments=bytes(r.segments))
+        for r in map(dataset.__getitem__, range(len(dataset)))
+    ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_file_is_packed_once_as_it_is(photos: Path, shards: dict[str, Path], name: str):
+    records = records_of(shards[name])
+    packed = {record.key: record.encoded for record in records}
+    source = photos / "train"
+    assert len(records) == 36
+    assert packed == {path.relative_to(source).as_posix(): path.read_bytes() for path in source.rglob("*.JPEG")}
+    classes = sorted(path.name for path in source.iterdir())
+    for record in records:
+        synset = record.key.split("/")[0]
+        assert (record.synset, record.label, record.format) == (synset, classes.index(synset), "JPEG")
+        assert jpeg.decode(record.encoded, record.channels).shape == (record.height, record.width, record.channels)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_manifest_describes_the_shards(shards: dict[str, Path], name: str):
+    manifest = ingest.load_manifest(shards[name])
+    assert (manifest.version, manifest.format, manifest.encoding, manifest.channels) == (1, name, "keep", 3)
+    assert (manifest.records, manifest.quarantined, manifest.seed) == (36, 0, 0)
+    assert manifest.classes == ("bricks", "cells", "checks")
+    assert sorted(shard.records for shard in manifest.shards) == [7, 7, 7, 7, 8]
+    assert [shard.name for shard in manifest.shards] == [f"0000{i}-of-00005.{name}" for i in range(5)]
+    for shard in manifest.shards:
+        content = (shards[name] / shard.name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (shard.size_bytes, shard.sha256)
+    index = {f"{shard.name}.index" for shard in manifest.shards} if name == "tfrecord" else set()
+    assert set(files_of(shards[name])) == {"manifest.json", *(shard.name for shard in manifest.shards), *index}
+
+
+def test_both_formats_hold_the_same_payloads_in_the_same_order(shards: dict[str, Path]):
+    first, second = (records_of(shards[name]) for name in FORMATS)
+    assert first == second
+    assert [record.key for record in first] != sorted(record.key for record in first)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_output_is_the_same_for_any_number_of_workers(
+    photos: Path, shards: dict[str, Path], name: str, tmp_path: Path
+):
+    for workers in (0, 1, 3):
+        out = tmp_path / str(workers)
+        ingest.build_shards(photos / "train", out, format=name, shards=5, workers=workers)
+        assert files_of(out) == files_of(shards[name])
+
+
+def test_another_seed_is_another_order(photos: Path, shards: dict[str, Path], tmp_path: Path):
+    ingest.build_shards(photos / "train", tmp_path, format="lmdb", shards=5, seed=1, workers=0)
+    keys, others = ([record.key for record in records_of(folder)] for folder in (shards["lmdb"], tmp_path))
+    assert keys != others
+    assert sorted(keys) == sorted(others)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_odd_files_are_packed_and_bad_ones_quarantined(tmp_path: Path, name: str):
+    source = put(tmp_path / "source", {**GOOD, **BAD})
+    manifest = ingest.build_shards(source, tmp_path / "out", format=name, workers=2, shards=4)
+    assert (manifest.records, manifest.quarantined) == (len(GOOD), len(BAD))
+    assert sum(manifest.converted.values()) == 5
+    assert {key: manifest.converted[key] for key in ("JPEG CMYK", "JPEG YCCK", "JPEG progressive", "PNG RGB")} == {
+        "JPEG CMYK": 1, "JPEG YCCK": 1, "JPEG progressive": 1, "PNG RGB": 1,
+    }  # fmt: skip
+    records = records_of(tmp_path / "out")
+    assert sorted(record.key for record in records) == sorted(GOOD)
+    lines = (tmp_path / "out" / "quarantine.tsv").read_text().splitlines()
+    assert lines[0] == "key\treason"
+    reasons = dict(line.split("\t") for line in lines[1:])
+    assert sorted(reasons) == sorted(key.replace("\t", r"\t").replace("\n", r"\n") for key in BAD)
+    assert reasons["a/nothing.JPEG"] == "empty file"
+    assert reasons["a/cut.JPEG"].startswith("not decodable to the end")
+    assert reasons["b/notes.txt"] == "not an image of a kind that Pillow knows"
+    assert reasons["README"] == "not in a class folder"
+    batches = list(ingest.dataflow(tmp_path / "out", batch_size=4, image_size=32, training=False, workers=1))
+    assert sorted(label for _, labels in batches for label in labels) == sorted(record.label for record in records)
+
+
+def test_a_bad_file_can_end_the_build(tmp_path: Path):
+    source = put(tmp_path / "source", {"a/1.JPEG": GOOD["a/plain.JPEG"], "a/2.JPEG": b""})
+    for workers in (0, 2):
+        with pytest.raises(BadSampleError, match=r"a/2\.JPEG: empty file"):
+            ingest.build_shards(source, tmp_path / "out", format="lmdb", on_bad="fail", workers=workers)
+        assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_where_nothing_can_be_packed_the_build_says_so(tmp_path: Path):
+    source = put(tmp_path / "source", {"a/1.JPEG": b"", "a/2.JPEG": b"text"})
+    with pytest.raises(SourceError, match=r"none of its 2 files could be packed; see .*quarantine.tsv"):
+        ingest.build_shards(source, tmp_path / "out", format="tfrecord", workers=0)
+    assert list(files_of(tmp_path / "out")).count("manifest.json") == 0
+
+
+def test_the_source_is_only_read(tmp_path: Path):
+    source = put(tmp_path / "source", {**GOOD, **BAD})
+    before = {path: (path.stat(), path.read_bytes()) for path in source.rglob("*") if path.is_file()}
+    ingest.build_shards(source, tmp_path / "out", format="lmdb", workers=0)
+    after = {path: (path.stat(), path.read_bytes()) for path in source.rglob("*") if path.is_file()}
+    assert [(path, stat.st_mtime_ns, data) for path, (stat, data) in before.items()] == [
+        (path, stat.st_mtime_ns, data) for path, (stat, data) in after.items()
+    ]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_idx_is_packed_as_pixels(tmp_path: Path, name: str):
+    source = put(tmp_path / "source", {IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)})
+    manifest = ingest.build_shards(source, tmp_path / "out", format=name, workers=2)
+    assert (manifest.encoding, manifest.channels, manifest.records, len(manifest.classes)) == ("raw", 1, 12, 11)
+    for record in records_of(tmp_path / "out"):
+        i = int(record.key)
+        assert (record.format, record.height, record.width, record.channels) == ("RAW", 5, 4, 1)
+        assert (record.encoded, record.label, record.synset) == (PIXELS[i].tobytes(), LABELS[i], f"{LABELS[i]:02d}")
+
+
+def test_pixels_can_be_stored(photos: Path, tmp_path: Path):
+    manifest = ingest.build_shards(photos / "val", tmp_path, format="lmdb", encoding="raw", resize=64, workers=1)
+    assert (manifest.encoding, manifest.resize, manifest.quality) == ("raw", 64, None)
+    for record in records_of(tmp_path):
+        assert min(record.height, record.width) == 64
+        assert len(record.encoded) == record.height * record.width * record.channels
+        original = Image.open(photos / "val" / record.key)
+        expected = np.asarray(original.resize((record.width, record.height), Image.Resampling.BOX), int)
+        pixels = np.frombuffer(record.encoded, np.uint8).reshape(expected.shape)
+        assert np.abs(pixels - expected).mean() < 2
+
+
+def test_images_can_be_encoded_anew(photos: Path, tmp_path: Path):
+    sizes = {}
+    for quality in (50, 90):
+        out = tmp_path / str(quality)
+        manifest = ingest.build_shards(
+            photos / "val", out, format="tfrecord", encoding="jpeg", resize=96, quality=quality, workers=0
+        )
+        assert (manifest.encoding, manifest.resize, manifest.quality) == ("jpeg", 96, quality)
+        records = records_of(out)
+        sizes[quality] = sum(len(record.encoded) for record in records)
+        for record in records:
+            image = Image.open(io.BytesIO(record.encoded))
+            assert (image.format, image.size, min(image.size)) == ("JPEG", (record.width, record.height), 96)
+    assert sizes[50] < sizes[90]
+
+
+def test_a_finished_dataset_is_not_overwritten(photos: Path, shards: dict[str, Path]):
+    before = files_of(shards["lmdb"])
+    with pytest.raises(OutputError, match="already holds a finished dataset: remove it first, or give another folder"):
+        ingest.build_shards(photos / "train", shards["lmdb"], format="lmdb")
+    assert files_of(shards["lmdb"]) == before
+
+
+def test_foreign_files_are_not_touched(photos: Path, tmp_path: Path):
+    put(tmp_path, {"thesis.tex": b"my life's work"})
+    with pytest.raises(OutputError, match=r"not empty \(it holds thesis.tex\)"):
+        ingest.build_shards(photos / "train", tmp_path, format="lmdb")
+    assert files_of(tmp_path) == {"thesis.tex": b"my life's work"}
+
+
+def test_what_an_unfinished_build_left_is_written_again(photos: Path, shards: dict[str, Path], tmp_path: Path):
+    put(tmp_path, {"00000-of-00099.lmdb": b"old", "00001-of-00005.lmdb.tmp": b"half", "quarantine.tsv": b"old"})
+    ingest.build_shards(photos / "train", tmp_path, format="lmdb", shards=5, workers=0)
+    assert files_of(tmp_path) == files_of(shards["lmdb"])
+
+
+@pytest.mark.parametrize("place", [".", "a", "new/deeper"])
+def test_the_output_may_not_lie_in_the_source(tmp_path: Path, place: str):
+    source = put(tmp_path / "source", {"a/1.JPEG": GOOD["a/plain.JPEG"]})
+    with pytest.raises(OutputError, match="lies in the source"):
+        ingest.build_shards(source, source / place, format="lmdb")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "zip"},
+        {"encoding": "png"},
+        {"on_bad": "ignore"},
+        {"shards": 0},
+        {"shards": 37},
+        {"workers": -1},
+        {"resize": 256},
+        {"resize": 0, "encoding": "raw"},
+        {"quality": 101, "encoding": "jpeg"},
+        {"seed": -1},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(photos: Path, tmp_path: Path, options: dict[str, object]):
+    with pytest.raises(OptionError):
+        ingest.build_shards(photos / "train", tmp_path / "out", **{"format": "lmdb", **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_is_an_error_of_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from ingest.formats import tfrecord
+
+    def full(path: Path, payloads: Callable[[], object]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tfrecord, "write", full)
+    with pytest.raises(OutputError, match="cannot be written .No space left on device."):
+        ingest.build_shards(photos / "train", tmp_path, format="tfrecord", workers=0)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+import pytest
+from conftest import image_bytes
+from PIL import Image
+
+from ingest import jpeg
+from ingest.errors import BadSampleError
+
+
+def pillow(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def ycck() -> bytes:
+    data = bytearray(image_bytes("JPEG", mode="CMYK"))
+    data[data.index(b"Adobe") + 11] = 2  # the colour transform: none -> YCCK
+    return bytes(data)
+
+
+def with_app1(data: bytes, payload: bytes) -> bytes:
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + data[2:]
+
+
+BASELINE = image_bytes("JPEG", quality=90)
+
+KEPT = {
+    "4:2:0": image_bytes("JPEG", subsampling="4:2:0"),
+    "4:2:2": image_bytes("JPEG", subsampling="4:2:2"),
+    "4:4:4": image_bytes("JPEG", subsampling="4:4:4"),
+    "grey": image_bytes("JPEG", mode="L"),
+    "one pixel": image_bytes("JPEG", size=(1, 1)),
+    "restart markers": image_bytes("JPEG", restart_marker_blocks=2),
+    "EXIF": image_bytes("JPEG", exif=Image.Exif()),
+    "no end marker": BASELINE[:-2],
+    "bytes after the end": BASELINE + b"appended by a camera",
+    "bytes before the end": BASELINE[:-2] + b"stray" + BASELINE[-2:],
+}
+
+CONVERTED = {
+    "PNG RGB": image_bytes("PNG"),
+    "PNG P": image_bytes("PNG", mode="P"),
+    "PNG RGBA": image_bytes("PNG", mode="RGBA"),
+    "PNG 1": image_bytes("PNG", mode="1"),
+    "GIF P": image_bytes("GIF", mode="P"),
+    "BMP RGB": image_bytes("BMP"),
+    "WEBP RGB": image_bytes("WEBP"),
+    "JPEG CMYK": image_bytes("JPEG", mode="CMYK"),
+    "JPEG YCCK": ycck(),
+    "JPEG progressive": image_bytes("JPEG", progressive=True),
+    "JPEG of damaged EXIF": with_app1(BASELINE, b"Exif\0\0II*\0\xff\xff\xff\x00"),
+}
+
+BAD = {
+    "empty file": b"",
+    "not an image": b"hello, I am a text file\n" * 20,
+    "not decodable to the end": BASELINE[: len(BASELINE) * 2 // 3],
+    "ends before its frame header": BASELINE[:30],
+    "more than the limit": BASELINE.replace(struct.pack(">HH", 40, 60), struct.pack(">HH", 60000, 60000)),
+    "0 pixels|x 0": BASELINE.replace(struct.pack(">HH", 40, 60), struct.pack(">HH", 0, 60)),
+}
+
+
+@pytest.mark.parametrize("data", KEPT.values(), ids=KEPT)
+def test_baseline_files_are_kept_byte_for_byte(data: bytes):
+    prepared = jpeg.prepare(data)
+    assert prepared.encoded == data
+    assert prepared.converted is None
+    assert jpeg.decode(data, prepared.channels).shape == prepared[1:4]
+
+
+@pytest.mark.parametrize("what", CONVERTED)
+def test_other_files_become_baseline_jpegs(what: str):
+    prepared = jpeg.prepare(CONVERTED[what])
+    assert prepared.converted == what
+    again = jpeg.prepare(prepared.encoded)
+    assert again.encoded == prepared.encoded
+    assert again.converted is None
+    expected = np.asarray(Image.open(io.BytesIO(CONVERTED[what])).convert("RGB"), int)
+    difference = np.abs(jpeg.decode(prepared.encoded, 3) - expected)
+    # Black and white alone dither into edges, which JPEG is bad at; anything else is smooth.
+    assert difference.mean() < (12 if what == "PNG 1" else 4)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_cannot_be_decoded_is_refused_with_a_reason(what: str):
+    with pytest.raises(BadSampleError, match=what):
+        jpeg.prepare(BAD[what])
+
+
+def test_every_truncation_of_the_scan_is_noticed():
+    start = BASELINE.index(b"\xff\xda") + 14
+    for size in range(start, len(BASELINE) - 4, 7):
+        with pytest.raises(BadSampleError):
+            jpeg.prepare(BASELINE[:size])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_truncated_files_that_would_be_converted_are_noticed(kind: str):
+    data = image_bytes(kind, size=(200, 200), **({"progressive": True} if kind == "JPEG" else {}))
+    with pytest.raises(BadSampleError, match="not decodable to the end"):
+        jpeg.prepare(data[: len(data) // 2])
+
+
+def test_sixteen_bits_of_grey_keep_their_range():
+    levels = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
+    prepared = jpeg.prepare(file.getvalue())
+    assert prepared.channels == 1
+    assert prepared.converted.startswith("PNG I")
+    difference = np.abs(jpeg.decode(prepared.encoded, 1)[:, :, 0].astype(int) - levels // 257)
+    assert difference.max() <= 4
+
+
+def test_floating_point_pixels_are_refused():
+    file = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), np.float32)).save(file, "TIFF")
+    with pytest.raises(BadSampleError, match="float32"):
+        jpeg.prepare(file.getvalue())
+
+
+def test_orientation_is_not_applied():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lay on the right side
+    data = image_bytes("JPEG", exif=exif)
+    assert jpeg.prepare(data)[:4] == (data, 40, 60, 3)
+
+
+def test_grey_becomes_three_equal_channels_where_three_are_asked_for():
+    pixels = jpeg.decode(KEPT["grey"], 3)
+    assert pixels.shape == (40, 60, 3)
+    assert np.array_equal(pixels, np.repeat(jpeg.decode(KEPT["grey"], 1), 3, axis=2))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_encode_writes_a_baseline_jpeg(channels: int):
+    pixels = pillow(BASELINE)[:, :, :channels]
+    data = jpeg.encode(pixels, 95, "4:4:4")
+    assert jpeg.prepare(data).converted is None
+    assert np.abs(jpeg.decode(data, channels).astype(int) - pixels).mean() < 3

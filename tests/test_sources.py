@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import gzip
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import put
+
+from ingest.errors import BadSampleError, SourceError
+from ingest.sources import NO_CLASS, Entry, open_source
+
+PIXELS = np.arange(12 * 5 * 4, dtype=np.uint8).reshape(12, 5, 4)
+LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 10], np.uint8)
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+IMAGES_NAME, LABELS_NAME = "t-images-idx3-ubyte", "t-labels-idx1-ubyte"
+
+
+def test_a_folder_of_classes(tmp_path: Path):
+    put(tmp_path, {"b/2.JPEG": b"two", "b/1 \u00e9.JPEG": b"one", "a/x.png": b"x", "a/deep/y": b"y"})
+    (tmp_path / "empty").mkdir()
+    source = open_source(tmp_path)
+    assert source.classes == ("a", "b", "empty")
+    assert list(source.entries) == [
+        Entry("a/deep/y", 0),
+        Entry("a/x.png", 0),
+        Entry("b/1 \u00e9.JPEG", 1),
+        Entry("b/2.JPEG", 1),
+    ]
+    assert [source.read(entry).data for entry in source.entries] == [b"y", b"x", b"one", b"two"]
+
+
+def test_files_outside_the_classes_are_found_but_not_samples(tmp_path: Path):
+    put(tmp_path, {"a/1.JPEG": b"1", "README": b"hello", ".cache/2.JPEG": b"2"})
+    source = open_source(tmp_path)
+    assert source.classes == ("a",)
+    outside = [entry for entry in source.entries if entry.label == NO_CLASS]
+    assert [entry.key for entry in outside] == [".cache/2.JPEG", "README"]
+    with pytest.raises(BadSampleError, match="not in a class folder"):
+        source.read(outside[0])
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path):
+    put(tmp_path, {"real/1.JPEG": b"1", "photos/a/2.JPEG": b"2"})
+    (tmp_path / "photos" / "b").symlink_to(tmp_path / "real")
+    assert [entry.key for entry in open_source(tmp_path / "photos").entries] == ["a/2.JPEG", "b/1.JPEG"]
+    (tmp_path / "photos" / "a" / "again").symlink_to(tmp_path / "photos")
+    with pytest.raises(SourceError, match="a link to a folder that it lies in"):
+        open_source(tmp_path / "photos")
+
+
+def test_a_pipe_is_not_waited_for_and_a_broken_link_is_an_error(tmp_path: Path):
+    put(tmp_path, {"a/1.JPEG": b"1"})
+    os.mkfifo(tmp_path / "a" / "pipe")
+    (tmp_path / "a" / "gone").symlink_to("nowhere")
+    source = open_source(tmp_path)
+    with pytest.raises(BadSampleError, match="not a regular file"):
+        source.read(Entry("a/pipe", 0))
+    with pytest.raises(SourceError, match="gone: cannot be read"):
+        source.read(Entry("a/gone", 0))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no images in it"),
+        ({"1.JPEG": b"1"}, "no class folders in it"),
+        ({"train/a/1.JPEG": b"1", "val/a/2.JPEG": b"2"}, "hold folders, not images: give one of them, such as .*train"),
+    ],
+)
+def test_a_folder_of_another_layout_is_refused(tmp_path: Path, files: dict[str, bytes], message: str):
+    with pytest.raises(SourceError, match=message):
+        open_source(put(tmp_path, files))
+
+
+def test_no_source(tmp_path: Path):
+    with pytest.raises(SourceError, match="no such file or folder"):
+        open_source(tmp_path / "nowhere")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(SourceError, match="not a source"):
+        open_source(tmp_path / "text")
+
+
+@pytest.mark.parametrize("given", ["", IMAGES_NAME])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_idx(tmp_path: Path, given: str, zipped: bool):
+    # Gzipped or not shows in the content: the names stay.
+    pack = gzip.compress if zipped else bytes
+    put(tmp_path, {IMAGES_NAME: pack(idx(PIXELS)), LABELS_NAME: pack(idx(LABELS)), "notes.txt": b"hello"})
+    source = pickle.loads(pickle.dumps(open_source(tmp_path / given)))
+    assert source.classes == tuple(f"{i:02d}" for i in range(11))
+    assert [entry.key for entry in source.entries] == [f"{i:02d}" for i in range(12)]
+    samples = [source.read(entry) for entry in source.entries]
+    assert [sample.label for sample in samples] == LABELS.tolist()
+    assert np.array_equal(np.stack([sample.data for sample in samples]), PIXELS[..., None])
+
+
+def test_labels_are_found_by_name_where_there_are_several(tmp_path: Path):
+    put(tmp_path, {IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS), "x-labels-idx1-ubyte": idx(LABELS[::-1])})
+    put(tmp_path, {"x-images-idx3-ubyte": idx(PIXELS)})
+    assert [entry.label for entry in open_source(tmp_path / "x-images-idx3-ubyte").entries] == LABELS[::-1].tolist()
+    with pytest.raises(SourceError, match="more than one IDX images file"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "given", "message"),
+    [
+        ({IMAGES_NAME: idx(PIXELS)}, "", "0 IDX labels files beside it"),
+        ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS[:5])}, "", "5 labels for the 12 images"),
+        ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)[:-1]}, "", "11 of its 12 bytes"),
+        ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)}, LABELS_NAME, "these are IDX labels"),
+        ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: gzip.compress(idx(LABELS))[:-12]}, "", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_idx_files_that_do_not_fit_are_refused(tmp_path: Path, files: dict[str, bytes], given: str, message: str):
+    with pytest.raises(SourceError, match=message):
+        open_source(put(tmp_path, files) / given)
