@@ -22,6 +22,8 @@ from ingest.dataset import Dataset
 from ingest.errors import OptionError, RecordError
 from ingest.workers import count
 
+HAND_OFF = "hand-off"
+
 _ROUNDS = 5
 
 
@@ -99,18 +101,24 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
 def stage_microseconds(rates: dict[str, float], stream: float, cores: int) -> dict[str, float]:
     """What each stage adds to an image, in microseconds of a core, from the ``rates`` of growing prefixes.
 
-    The last, ``hand-off``, is what the stream's cores spend beyond the longest prefix: on messages and waiting.
+    The last, HAND_OFF, is what the stream's cores spend beyond the longest prefix: on messages and waiting.
     """
     totals = [1e6 / rate for rate in rates.values()] + [cores * 1e6 / stream]
     costs = np.maximum(np.diff([0.0, *totals]), 0.0)
-    return dict(zip([*rates, "hand-off"], costs.tolist(), strict=True))
+    return dict(zip([*rates, HAND_OFF], costs.tolist(), strict=True))
 
 
 def verdict(slowest: str, microseconds: float, stream: float, workers: int, cores: int) -> str:
     """One line that names the slowest stage, and how near the stream is to what that stage alone allows."""
     share = stream * microseconds / (cores * 1e6)
-    of = "this core" if cores == 1 else f"{cores} cores"
-    return f"{slowest}-bound: {stream:,.0f} images/s with {workers} workers, {share:.0%} of what {of} can {slowest}"
+    rate = f"{slowest}-bound: {stream:,.0f} images/s with {_plural(workers, 'worker')}"
+    if slowest == HAND_OFF:
+        return f"{rate}, {share:.0%} of their time in the {HAND_OFF}"
+    return f"{rate}, {share:.0%} of what {_plural(cores, 'core')} can {slowest}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _prefixes(dataset: Dataset, options: ProfileOptions) -> dict[str, Iterator[object]]:

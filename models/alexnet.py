@@ -1,8 +1,8 @@
 """AlexNet, three times: in one tower, as published in 2012, and as drawn in the lecture.
 
 Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks" (2012), section 3. Sizes in the
-comments are for 224 x 224 x 3. Weights start as in He et al. (2015), not from the paper's 0.01: without its biases of
-one and its weeks of patience, that start hardly moves.
+comments are for 224 x 224 x 3. Weights start as in He et al. (2015), only those of the last layer from the paper's
+0.01: without its biases of one and its weeks of patience, that start hardly moves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import tensorflow.compat.v1 as tf
 
 layers = tf.layers
 
+# Given always: tf.layers' own default is Keras's, which no graph's seed reaches.
 _HE = {"kernel_initializer": tf.initializers.he_normal()}
+_SMALL = {"kernel_initializer": tf.initializers.random_normal(stddev=0.01)}
 
 
 def alexnet(images: tf.Tensor, classes: int, training: bool) -> tf.Tensor:
@@ -65,7 +67,7 @@ def alexnet_lecture(images: tf.Tensor, classes: int, training: bool) -> tf.Tenso
     x = layers.max_pooling2d(x, 2, 2, name="pool5")  #              3 x 3 x 1024
     x = dense(layers.flatten(x), 3072, 6)  #                            3072
     x = dense(x, 4096, 7)  #                                            4096
-    return layers.dense(x, classes, name="fc8")
+    return layers.dense(x, classes, name="fc8", **_SMALL)
 
 
 def _conv1(images: tf.Tensor) -> tf.Tensor:
@@ -99,4 +101,4 @@ def _head(x: tf.Tensor, classes: int, training: bool) -> tf.Tensor:
     x = layers.dropout(x, 0.5, training=training, name="drop6")
     x = layers.dense(x, 4096, activation=tf.nn.relu, name="fc7", **_HE)  #           4096
     x = layers.dropout(x, 0.5, training=training, name="drop7")
-    return layers.dense(x, classes, name="fc8")
+    return layers.dense(x, classes, name="fc8", **_SMALL)

@@ -82,7 +82,7 @@ def processes_of(marker: Path) -> list[str]:
     found = []
     for process in Path("/proc").iterdir():
         try:
-            if process.name.isdigit() and os.readlink(process / "cwd") == str(marker.resolve()):
+            if process.name.isdigit() and (process / "cwd").readlink() == marker.resolve():
                 found.append((process / "cmdline").read_text())
         except OSError:
             continue
@@ -121,7 +121,7 @@ def test_nothing_outlives_a_parent_however_it_ends(
         "profile": ["-m", "ingest", "profile", shards["lmdb"], "--workers", "2", "--seconds", "12"],
         "stream": ["-c", STREAM.format(shards=str(shards["lmdb"]))],
     }[what]
-    memory_before = set(os.listdir("/dev/shm"))
+    memory_before = set(Path("/dev/shm").iterdir())
     parent = subprocess.Popen(
         [sys.executable, *map(str, command)], cwd=here, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         start_new_session=True, text=True,
@@ -132,9 +132,9 @@ def test_nothing_outlives_a_parent_however_it_ends(
         os.killpg(parent.pid, how)  # as a terminal does
     else:
         parent.send_signal(how)
-    out, err = parent.communicate(timeout=10)
+    _, err = parent.communicate(timeout=10)
     assert wait_until(lambda: processes_of(here) == [], 5)
-    assert set(os.listdir("/dev/shm")) <= memory_before
+    assert set(Path("/dev/shm").iterdir()) <= memory_before
     if how == signal.SIGINT and what != "stream":
         assert parent.returncode == 130
         assert err.splitlines()[-1] == f"ingest {what}: interrupted"

@@ -1,0 +1,160 @@
+"""The networks: their sizes, that they compute what their papers say, and that the model function trains them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from models import NETWORKS, classifier
+from models.classifier import Params
+
+# Trainable parameters of 1000 classes of RGB at 224 x 224; LeNet-5's of 10 classes of grey at 28 x 28.
+PARAMETERS = {
+    "lenet": 61_706,
+    "alexnet": 62_378_344,
+    "alexnet-two-tower": 60_965_224,
+    "alexnet-lecture": 61_006_376,
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+}
+
+
+def full_size(name: str) -> tuple[int, int, int]:
+    return (28, 1, 10) if name == "lenet" else (224, 3, 1000)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters(name: str):
+    layers = classifier.table(name, *full_size(name))
+    assert sum(layer.parameters for layer in layers) == PARAMETERS[name]
+    with tf.Graph().as_default():
+        size, channels, classes = full_size(name)
+        classifier.build_logits(tf.placeholder(tf.uint8, [None, size, size, channels]), name, classes, True)
+        assert sum(np.prod(v.shape.as_list()) for v in tf.trainable_variables()) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("lenet", [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16), (120,), (84,), (10,)]),
+        (
+            "alexnet",
+            [(55, 55, 96), (27, 27, 96), (27, 27, 256), (13, 13, 256), (13, 13, 384), (13, 13, 384), (13, 13, 256),
+             (6, 6, 256), (4096,), (4096,), (1000,)],
+        ),
+    ],
+)  # fmt: skip
+def test_outputs(name: str, sizes: list[tuple[int, ...]]):
+    assert [layer.output for layer in classifier.table(name, *full_size(name))] == sizes
+
+
+def test_a_resnets_stages():
+    layers = {layer.name: layer.output for layer in classifier.table("resnet50", 224, 3, 1000)}
+    assert layers["conv1"] == (112, 112, 64)
+    assert layers["pool1"] == (56, 56, 64)
+    last = [layers[f"stage{i}_block{n}/conv3"] for i, n in ((1, 3), (2, 4), (3, 6), (4, 3))]
+    assert last == [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048)]
+    # v1.5: the 3x3 halves the size, the 1x1 before it does not.
+    assert (layers["stage2_block1/conv1"], layers["stage2_block1/conv2"]) == ((56, 56, 128), (28, 28, 128))
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if not name.startswith("resnet")])
+def test_one_pixel_less_than_the_least_is_too_small(name: str):
+    least = NETWORKS[name].min_image_size
+    classifier.table(name, least, 3, 10)
+    with pytest.raises(ValueError, match="Negative dimension size"):
+        classifier.table(name, least - 1, 3, 10)
+
+
+def logits(name: str, images: np.ndarray, training: bool = False) -> np.ndarray:
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        result = classifier.build_logits(tf.constant(images), name, 5, training)
+        session.run(tf.global_variables_initializer())
+        return session.run(result)
+
+
+@pytest.mark.parametrize("name", ["lenet", "alexnet", "alexnet-two-tower", "alexnet-lecture", "resnet18", "resnet50"])
+def test_logits_depend_on_each_image_alone_in_evaluation(name: str):
+    size = NETWORKS[name].min_image_size
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), np.uint8)
+    together = logits(name, images)
+    assert together.shape == (3, 5)
+    assert np.isfinite(together).all()
+    assert together[1:2] == pytest.approx(logits(name, images[1:2]), rel=1e-3, abs=1e-4)
+    assert not np.allclose(together[0], together[1])
+
+
+def test_pixels_are_normalised_on_the_device():
+    with tf.Session() as session:
+        colour = session.run(classifier._normalized(tf.constant(np.array([[[[124, 116, 104]]]], np.uint8))))
+        grey = session.run(classifier._normalized(tf.constant(np.array([[[[0], [255]]]], np.uint8))))
+    assert np.abs(colour).max() < 0.02
+    assert grey.ravel().tolist() == pytest.approx([-0.1, 1.175])
+
+
+PARAMS = Params("resnet18", 5, steps=100, learning_rate=0.1, weight_decay=1e-4)
+
+
+def spec(mode: str, params: Params = PARAMS) -> tf.estimator.EstimatorSpec:
+    images = tf.constant(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8))
+    return classifier.model_fn(images, tf.constant([0, 1, 2, 3, 4, 0, 1, 2], tf.int32), mode, params)
+
+
+def test_a_step_moves_weights_and_running_means_and_lowers_the_loss():
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        step = spec(tf.estimator.ModeKeys.TRAIN)
+        session.run(tf.global_variables_initializer())
+        mean = next(v for v in tf.global_variables() if v.op.name == "conv1_norm/moving_mean")
+        before = session.run([mean, *tf.trainable_variables()])
+        losses = [session.run([step.loss, step.train_op])[0] for _ in range(15)]
+        after = session.run([mean, *tf.trainable_variables()])
+        assert session.run(tf.train.get_global_step()) == 15
+    assert all(not np.array_equal(a, b) for a, b in zip(before, after))
+    assert losses[-1] < losses[0] / 2
+
+
+def test_weight_decay_spares_biases_and_batch_norm():
+    with tf.Graph().as_default():
+        classifier.build_logits(tf.placeholder(tf.uint8, [None, 32, 32, 3]), "resnet18", 5, True)
+        decayed = {kernel.op.name for kernel in classifier._kernels()}
+        others = {v.op.name.rsplit("/", 1)[1] for v in tf.trainable_variables() if v.op.name not in decayed}
+        assert others == {"bias", "beta", "gamma"}
+        assert len(decayed) == 21  # 17 in the blocks and before, three shortcuts, one dense layer
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    with tf.Graph().as_default(), tf.Session() as session:
+        at = tf.placeholder(tf.int64, [])
+        rate = classifier._learning_rate(at, PARAMS)
+        rates = [float(session.run(rate, {at: step})) for step in range(101)]
+    assert rates[0] == pytest.approx(0.02, rel=0.01)
+    assert max(rates) == pytest.approx(0.1, rel=0.01)
+    assert rates.index(max(rates)) == 4
+    assert rates[50] == pytest.approx(0.05) and rates[100] == pytest.approx(0, abs=1e-8)
+    assert rates[5:] == sorted(rates[5:], reverse=True)
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_evaluation_counts_top1_and_top5(classes: int, tmp_path: Path):
+    labels = np.arange(8, dtype=np.int32) % classes
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        images = tf.constant(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8))
+        params = PARAMS._replace(classes=classes)
+        evaluation = classifier.model_fn(images, tf.constant(labels), tf.estimator.ModeKeys.EVAL, params)
+        with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+            scores = classifier.build_logits(images, "resnet18", classes, False)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        session.run([update for _, update in evaluation.eval_metric_ops.values()])
+        found = session.run({name: value for name, (value, _) in evaluation.eval_metric_ops.items()})
+        ranks = np.argsort(-session.run(scores), axis=1)
+    assert found["top1"] == pytest.approx(np.mean(ranks[:, 0] == labels))
+    assert found["top5"] == pytest.approx(np.mean([label in ranks[i, :5] for i, label in enumerate(labels)]))

@@ -1,0 +1,120 @@
+"""train.py as it is typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import put
+from test_sources import idx
+
+import ingest
+
+ROOT = Path(__file__).parent.parent
+
+
+def train(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def one_line(text: str) -> str:
+    lines = [line for line in text.replace("\r", "\n").splitlines() if line and "images/s" not in line]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten classes that are easy to tell apart: a bright square in one of ten places of a grey image."""
+    folder = tmp_path_factory.mktemp("digits")
+    labels = np.arange(200, dtype=np.uint8) % 10
+    pixels = np.random.default_rng(0).integers(0, 60, (200, 28, 28), np.uint8)
+    for image, label in zip(pixels, labels):
+        image[6 * (label // 4) + 4 :, 6 * (label % 4) + 3 :][:6, :6] = 255
+    put(folder / "idx", {"images-idx3-ubyte": idx(pixels), "labels-idx1-ubyte": idx(labels)})
+    ingest.build_shards(folder / "idx", folder / "shards", format="tfrecord", workers=0)
+    return folder / "shards"
+
+
+def test_a_network_learns_is_evaluated_and_goes_on(digits: Path, tmp_path: Path):
+    words = ("--model", "lenet", "--data", digits, "--eval-data", digits, "--model-dir", tmp_path / "run")
+    words += ("--batch-size", 20, "--workers", 1, "--json", tmp_path / "result.json")
+    first = train(*words, "--epochs", 8)
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    assert result == json.loads((tmp_path / "result.json").read_text())
+    assert {name: result[name] for name in ("model", "steps", "epochs")} == {
+        "model": "lenet",
+        "steps": 80,
+        "epochs": 8.0,
+    }
+    assert result["eval_top1"] > 0.9
+    assert result["eval_top5"] >= result["eval_top1"]
+    assert result["images_per_second"] > 0
+    assert any("tfevents" in path.name for path in (tmp_path / "run").iterdir())
+    again = train(*words, "--epochs", 8)
+    assert again.returncode == 0
+    assert "has had its 80 steps" in again.stderr
+    assert json.loads(again.stdout)["eval_top1"] == result["eval_top1"]
+    longer = train(*words, "--steps", 85)
+    assert longer.returncode == 0
+    assert "1600/1700" in longer.stderr.replace(" ", "")  # the bar goes on from where the first run ended
+    other = train(*words, "--epochs", 8, "--image-size", 32)
+    assert other.returncode == 1
+    assert "holds a checkpoint of another network, image size or number of classes" in one_line(other.stderr)
+
+
+def test_a_network_of_colours_trains(shards: dict[str, Path], val_shards: Path, tmp_path: Path):
+    words = ("--data", shards["lmdb"], "--eval-data", val_shards, "--model-dir", tmp_path, "--image-size", 64)
+    done = train("--model", "alexnet-two-tower", "--steps", 2, "--batch-size", 4, "--workers", 2, *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 2
+
+
+def test_summary(tmp_path: Path):
+    done = train("--model", "resnet18", "--summary", "--classes", 10, "--image-size", 64, "--json", tmp_path / "s")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[1].split() == ["conv1", "convolution", "32", "x", "32", "x", "64", "9,408"]
+    assert lines[-1] == "resnet18, 64 x 64, 10 classes: 11,181,642 trainable parameters"
+    assert json.loads((tmp_path / "s").read_text())["parameters"] == 11_181_642
+
+
+def test_wrong_use_is_one_line(digits: Path, shards: dict[str, Path], val_shards: Path, tmp_path: Path):
+    lenet = ("--model", "lenet", "--model-dir", tmp_path / "run")
+    broken = put(tmp_path / "broken", {"manifest.json": b"{"})
+    for status, words, message in (
+        (2, ("--model", "vgg", "--data", digits), "invalid choice: 'vgg'"),
+        (2, lenet, "give --data SHARDS and --model-dir DIR, or --summary"),
+        (2, ("--model", "alexnet", "--summary", "--image-size", 62), "too small for alexnet: give at least 63"),
+        (2, (*lenet, "--data", digits, "--image-size", 8), "too small for lenet"),
+        (2, (*lenet, "--data", digits, "--steps", 0), "--steps 0: give 1 or more"),
+        (2, (*lenet, "--data", digits, "--epochs", "nan"), "--epochs nan"),
+        (2, (*lenet, "--data", digits, "--batch-size", -1), "--batch-size -1"),
+        (2, (*lenet, "--data", digits, "--epochs", 1, "--steps", 1), "not allowed with"),
+        (2, (*lenet, "--data", digits, "--classes", 5), "--classes goes with --summary"),
+        (2, (*lenet, "--data", digits, "--workers", -1), "-1 workers"),
+        (1, (*lenet, "--data", tmp_path / "nowhere"), "holds no finished dataset"),
+        (1, (*lenet, "--data", broken), "cannot be read"),
+        (1, (*lenet, "--data", digits, "--eval-data", val_shards), "its classes are not those of"),
+    ):  # fmt: skip
+        done = train(*words)
+        assert (done.returncode, done.stdout) == (status, ""), (words, done.stderr)
+        assert message in one_line(done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_is_quick_and_has_an_example():
+    done = train("--help")
+    assert done.returncode == 0
+    assert "  train.py --model alexnet --data" in done.stdout
+    code = (
+        "import sys, train; sys.argv[1:] = ['--help']\ntry: train.main()\nfinally: print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "False"
