@@ -1,5 +1,7 @@
 # make demo    photographs -> shards -> profile -> two networks that learn
-# make test    the tests          make lint    ruff and mypy          make bench    our loader beside tf.data
+# make test    the tests
+# make lint    ruff and mypy
+# make bench   our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
 #
 # Each finds a Python 3.10 or 3.11, makes .venv and installs there, once; again only when pyproject.toml changes.
 # To choose the Python: make PYTHON=/path/to/python3.11 test
@@ -7,13 +9,29 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
-PYTHON ?=
 
 .PHONY: demo test lint bench clean
-.DELETE_ON_ERROR:
+
+say = printf '\n== %s\n' "$(1)"
 
 demo: $(INSTALLED)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/demo.sh
+	@rm -rf demo
+	@$(call say,1. Photographs. No download: 1600 pictures of eight kinds are drawn in the layout of ImageNet.)
+	$(BIN)/ingest synth demo/photos --images 1600
+	@$(call say,2. Shards. A few large files instead of many small ones. The records are the same in both formats.)
+	$(BIN)/ingest build-shards demo/photos/train demo/train-tfrecord --format tfrecord
+	$(BIN)/ingest build-shards demo/photos/train demo/train-lmdb --format lmdb
+	$(BIN)/ingest build-shards demo/photos/val demo/val --format tfrecord
+	@$(call say,3. A profile. How many images a second can the loader give and which of its stages is the limit?)
+	$(BIN)/ingest profile demo/train-tfrecord --seconds 8
+	$(BIN)/ingest profile demo/train-lmdb --seconds 8
+	@$(call say,4. AlexNet learns. At 64 pixels instead of 224 and in minutes instead of days.)
+	$(BIN)/python train.py --model alexnet --data demo/train-tfrecord --eval-data demo/val --model-dir demo/alexnet \
+	  --image-size 64 --batch-size 32 --epochs 20 --json demo/alexnet.json
+	@$(call say,5. ResNet-18 learns. From the other format: nothing but the name changes.)
+	$(BIN)/python train.py --model resnet18 --data demo/train-lmdb --eval-data demo/val --model-dir demo/resnet18 \
+	  --image-size 64 --batch-size 32 --epochs 15 --json demo/resnet18.json
+	@$(BIN)/python -c "$$CONCLUSION"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -24,31 +42,49 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/loaders.py
+	$(BIN)/python benchmarks/loaders.py $(PHOTOS)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# A Python counts only if it runs, is 3.10 or 3.11, and can make environments: launchers may stand for none, and
-# Debian's lacks ensurepip without python3-venv.
+# A Python counts only if it runs, is 3.10 or 3.11, and can make environments: a launcher may have no Python behind it,
+# and Debian's cannot without the package python3-venv.
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
+
 $(INSTALLED): pyproject.toml
-	@for python in "$(PYTHON)" python3.11 python3.10 python3 python; do \
-	  [ -n "$$python" ] && "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))' \
-	    2>/dev/null && found="$$python" && break; \
+	@for python in $(or $(PYTHON),python3.11 python3.10 python3 python); do \
+	  "$$python" -c '$(FITS)' 2>/dev/null && found="$$python" && break; \
 	done; \
 	set -e; \
 	if [ -n "$$found" ]; then \
-	  echo "installing into .venv with $$("$$found" --version); TensorFlow is large: a minute or a few"; \
+	  echo "installing into .venv with $$("$$found" --version): TensorFlow is large, this takes a minute or a few"; \
 	  "$$found" -m venv --clear .venv; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
 	elif command -v uv >/dev/null; then \
-	  echo "installing into .venv with uv"; \
+	  echo "installing into .venv with uv: TensorFlow is large, this takes a minute or a few"; \
 	  uv venv --quiet --clear --python '>=3.10,<3.12' .venv; \
 	  uv pip install --quiet --python $(BIN)/python --editable '.[dev]'; \
 	else \
-	  echo "ingest needs Python 3.10 or 3.11 (TensorFlow 2.15 has no wheels for others), and found neither." >&2; \
-	  echo "Install one, with its venv module: on Debian 12 and Ubuntu 22.04 'apt install python3 python3-venv';" >&2; \
-	  echo "anywhere else uv (https://docs.astral.sh/uv), which fetches it by itself. Then run make again." >&2; \
+	  echo "ingest needs Python 3.10 or 3.11 with its venv module (TensorFlow 2.15 has wheels for no later one)," >&2; \
+	  echo "and found neither. On Debian 12 and Ubuntu 22.04: apt install python3 python3-venv. Anywhere else:" >&2; \
+	  echo "install uv (https://docs.astral.sh/uv), which fetches a Python by itself. Then run make again." >&2; \
 	  exit 1; \
 	fi; \
 	touch $(INSTALLED)
+
+define CONCLUSION
+import json, sys
+chance = 1 / len(json.load(open("demo/val/manifest.json"))["classes"])
+results = [json.load(open(f"demo/{name}.json")) for name in ("alexnet", "resnet18")]
+print(f"\n== Evaluation top-1 on 320 pictures that neither network was trained on; chance is {chance}")
+for result in results:
+    print(f"   {result['model']:<10}{result['eval_top1']:>6.3f}   {result['eval_top1'] / chance:.1f} times chance")
+print("""
+== Everything is in demo/: photographs, shards (look into manifest.json), checkpoints. What to try next:
+   .venv/bin/tensorboard --logdir demo                                   the curves
+   .venv/bin/python train.py --model resnet50 --summary                  a network, layer by layer
+   .venv/bin/ingest build-shards PHOTOS shards --format tfrecord         your own, as PHOTOS/CLASS/IMAGE.jpg
+""")
+sys.exit(min(result["eval_top1"] for result in results) < 3 * chance)
+endef
+export CONCLUSION

@@ -48,8 +48,8 @@ def _resnet(depth: int) -> Network:
 
 
 NETWORKS = {
-    # LeCun et al. (1998) made 20 passes over undistorted digits, one at a time; the rate and the batch are ours.
-    "lenet": Network("lenet", "lenet", 28, 12, 64, 0.05, 0.0, 10, augment=False),
+    # LeCun et al. (1998) made 20 passes over undistorted digits, one at a time; these numbers are ours.
+    "lenet": Network("lenet", "lenet", 28, 12, 64, 0.05, 5e-4, 10, augment=False),
     "alexnet": _alexnet("alexnet", 63),
     "alexnet-two-tower": _alexnet("alexnet_two_tower", 63),
     "alexnet-lecture": _alexnet("alexnet_lecture", 61),
