@@ -204,6 +204,6 @@ def _profile(args: argparse.Namespace) -> None:
     for stage, rate in result.prefix_images_per_second.items():
         plus = "" if stage == "read" else "+ "
         print(f"  {plus + stage:<22}{rate:>12,.0f}{result.stage_microseconds[stage]:>20,.0f}")
-    print(f"{f'the stream, {result.workers} worker(s)':<24}{result.stream_images_per_second:>12,.0f}\n")
+    print(f"{f'the stream, workers: {result.workers}':<24}{result.stream_images_per_second:>12,.0f}\n")
     print(result.verdict)
     save_json(args.json, asdict(result))

@@ -44,6 +44,11 @@ def input_fn(
     def build() -> tf.data.Dataset:
         # Whole batches: the generator is run by Python, one call a batch.
         generator = lambda: map(tuple, flow)  # noqa: E731
-        return tf.data.Dataset.from_generator(generator, output_signature=signature).prefetch(_PREFETCHED)
+        dataset = tf.data.Dataset.from_generator(generator, output_signature=signature).prefetch(_PREFETCHED)
+        options = tf.data.Options()
+        # There is nothing to tune, and the tuner's thread, which sleeps for up to a minute, would hold up the end of a
+        # training by as long.
+        options.autotune.enabled = False
+        return dataset.with_options(options)
 
     return build

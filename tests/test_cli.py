@@ -45,7 +45,7 @@ def test_from_nothing_to_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture
         shown = capsys.readouterr().out
         result = json.loads(report.read_text())
         assert shown.splitlines()[-1] == result["verdict"]
-        assert all(stage in shown for stage in ("read", "+ decode", "+ view", "+ batch", "the stream, 1 worker(s)"))
+        assert all(stage in shown for stage in ("read", "+ decode", "+ view", "+ batch", "the stream, workers: 1"))
 
 
 def test_the_quarantine_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

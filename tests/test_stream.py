@@ -62,6 +62,12 @@ def test_tensorflow_gets_the_same_batches(shards: dict[str, Path], workers: int)
         assert equal([list(dp) for dp in dataset.as_numpy_iterator()], expected)
 
 
+def test_nothing_holds_up_the_end_of_a_training(shards: dict[str, Path]):
+    """With the tuner on, closing a session waited for its thread's sleep to end, up to a minute."""
+    dataset = ingest.input_fn(shards["lmdb"], training=True, **OPTIONS)()
+    assert dataset.options().autotune.enabled is False
+
+
 def test_the_graph_knows_the_shapes(shards: dict[str, Path]):
     endless = ingest.input_fn(shards["lmdb"], training=True, **OPTIONS)()
     assert [spec.shape.as_list() for spec in endless.element_spec] == [[7, 48, 48, 3], [7]]
