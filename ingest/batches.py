@@ -165,8 +165,16 @@ class _Slots:
     def __init__(self, descriptor: int, shape: tuple[int, ...]):
         self._memory = mmap.mmap(descriptor, 0)
         self._shape = shape
-        self.free = deque(range(len(self._memory) // _slot_bytes(shape)))
-        self._held = 0
+        self._free = deque(range(len(self._memory) // _slot_bytes(shape)))
+        self._held: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}
+        self._let_go: deque[weakref.ref[np.ndarray]] = deque()
+
+    def take(self) -> int | None:
+        """A slot that nobody uses, or None."""
+        while self._let_go:
+            _, slot = self._held.pop(id(self._let_go.popleft()))
+            self._free.append(slot)
+        return self._free.popleft() if self._free else None
 
     def batch(self, slot: int) -> Batch:
         """The memory of a slot, for as long as the arrays live."""
@@ -181,16 +189,14 @@ class _Slots:
         """The first ``size`` images and labels of a filled slot, which is free again once they are gone."""
         images, labels = self.batch(slot)
         shown = images.reshape(self._shape)[:size]
-        if self._held >= _HELD:
-            self.free.append(slot)
+        if len(self._held) - len(self._let_go) >= _HELD:
+            self._free.append(slot)
             return Batch(shown.copy(), labels[:size].copy())
-        self._held += 1
-        weakref.finalize(images, self._take_back, slot).atexit = False
+        # What is called when the images are gone must not be Python code: TensorFlow lets go of them within its own
+        # calls, where a Ctrl-C that interrupts Python code is lost.
+        held = weakref.ref(images, self._let_go.append)
+        self._held[id(held)] = held, slot
         return Batch(shown, labels[:size].copy())
-
-    def _take_back(self, slot: int) -> None:
-        self._held -= 1
-        self.free.append(slot)
 
 
 class _Filler:
@@ -238,12 +244,15 @@ def _filled_by_workers(
 def _hand_on_jobs(
     todo: Iterator[list[_Rows]], slots: _Slots, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
 ) -> None:
-    while slots.free:
+    while True:
         worker, queue = min(queues.items(), key=lambda item: len(item[1]))
-        rows = next(todo, None) if len(queue) < _QUEUED else None
-        if rows is None:
+        slot = slots.take() if len(queue) < _QUEUED else None
+        if slot is None:
             return
-        pending = _Pending(slots.free.popleft(), sum(part.span.length for part in rows))
+        rows = next(todo, None)
+        if rows is None:
+            return  # and nobody needs the slot any more
+        pending = _Pending(slot, sum(part.span.length for part in rows))
         worker.send(_Job(pending.slot, rows))
         queue.append(pending)
         line.append(pending)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import put
 from test_sources import idx
+from test_workers import processes_of, wait_until
 
 import ingest
 
@@ -107,6 +111,25 @@ def test_wrong_use_is_one_line(digits: Path, shards: dict[str, Path], val_shards
         assert (done.returncode, done.stdout) == (status, ""), (words, done.stderr)
         assert message in one_line(done.stderr)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_outlives_a_training_however_it_ends(digits: Path, tmp_path: Path, how: signal.Signals):
+    here = tmp_path / "here"
+    here.mkdir()
+    words = ("--model", "lenet", "--data", digits, "--model-dir", tmp_path / "run", "--steps", 10**6, "--workers", 2)
+    with open(tmp_path / "log", "w+") as log:
+        command = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
+        parent = subprocess.Popen(command, cwd=here, stderr=log, stdout=log, start_new_session=True)
+        assert wait_until(lambda: len(processes_of(here)) >= 3, 60)
+        time.sleep(1)
+        os.killpg(parent.pid, how)
+        parent.wait(timeout=10)
+        assert wait_until(lambda: processes_of(here) == [], 5)
+        if how == signal.SIGINT:
+            log.seek(0)
+            assert parent.returncode == 130
+            assert log.read().splitlines()[-1] == "train.py: interrupted"
 
 
 def test_help_is_quick_and_has_an_example():
