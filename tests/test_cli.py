@@ -127,10 +127,9 @@ def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[s
 def test_a_reader_that_has_had_enough_is_no_error(shards: dict[str, Path]):
     """As in ``ingest profile ... | head -0``."""
     command = [sys.executable, "-m", "ingest", "profile", str(shards["lmdb"]), "--seconds", "0.2", "--workers", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    assert "Traceback" not in process.stderr.read()
-    process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_a_build_does_not_need_the_callers_script_to_be_guarded(photos: Path, tmp_path: Path):

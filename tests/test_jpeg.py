@@ -73,6 +73,7 @@ def test_baseline_files_are_kept_byte_for_byte(data: bytes):
     assert jpeg.decode(data, prepared.channels).shape == prepared[1:4]
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, in reading what is to be expected
 @pytest.mark.parametrize("what", CONVERTED)
 def test_other_files_become_baseline_jpegs(what: str):
     prepared = jpeg.prepare(CONVERTED[what])
