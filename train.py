@@ -7,14 +7,19 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingest.cli import Parser, guarded, save_json
-from ingest.errors import IngestError, OptionError
+from ingest import atomic
+from ingest.cli import Parser, guarded, save_json, writable
+from ingest.errors import IngestError, OptionError, OutputError
 from ingest.manifest import Manifest, load_manifest
 from models import NETWORKS, Network
 
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
     import tensorflow.compat.v1 as tf
 
 _KEPT_CHECKPOINTS = 2
+_RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,19 @@ class Run:
         return self.steps * self.batch_size / self.manifest.records
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What a later training in the same folder must share, to go on from this one."""
+        return {
+            "model": self.name,
+            "image_size": self.image_size,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "records": self.manifest.records,
+            "channels": self.manifest.channels,
+            "classes": list(self.manifest.classes),
+        }
+
+    @property
     def params(self) -> Any:
         """What the model function is told."""
         from models.classifier import Params
@@ -68,8 +87,8 @@ def _parser() -> Parser:
         prog="train.py",
         description="Train a network on shards and evaluate it. Started again with the same --model-dir, it goes on.",
         epilog="examples:\n"
-        "  train.py --model alexnet --data shards/train --eval-data shards/val --model-dir runs/alexnet\n"
-        "  train.py --model resnet50 --summary",
+        "  python train.py --model alexnet --data shards/train --eval-data shards/val --model-dir runs/alexnet\n"
+        "  python train.py --model resnet50 --summary",
     )
     parser.add_argument("--model", required=True, choices=NETWORKS, metavar="NAME", help=", ".join(NETWORKS))
     parser.add_argument("--summary", action="store_true", help="print the network's layers, and end")
@@ -84,7 +103,7 @@ def _parser() -> Parser:
     parser.add_argument("--image-size", type=int, metavar="N", help="pixels a side (default: 224; lenet 28)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of order, crops and weights (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: one a core)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to FILE, too")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
     return parser
 
 
@@ -119,17 +138,16 @@ def _train(args: argparse.Namespace) -> None:
     # Every input is made before the first step, so that what is wrong with it shows now and not after hours.
     training = ingest.input_fn(run.data, training=True, start_batch=start, augment=run.network.augment, **common)
     evaluation = run.eval_data and ingest.input_fn(run.eval_data, training=False, **common)
+    _prepare_model_dir(run)
     estimator = tf.estimator.Estimator(
         model_fn,
         str(run.model_dir),
         tf.estimator.RunConfig(tf_random_seed=run.seed % 2**31, keep_checkpoint_max=_KEPT_CHECKPOINTS),
         run.params,
     )
-    rate = None
-    if start < run.steps:
-        rate = _fit(estimator, training, run, start)
-    else:
-        print(f"train.py: {run.model_dir} has had its {run.steps} steps: evaluating only", file=sys.stderr)
+    if start:
+        print(f"train.py: {run.model_dir} has had {start} of {run.steps} steps", file=sys.stderr)
+    rate = _fit(estimator, training, run, start) if start < run.steps else None
     metrics = estimator.evaluate(evaluation) if evaluation else {}
     result = {
         "model": run.name,
@@ -167,32 +185,66 @@ def _checked(args: argparse.Namespace) -> Run:
 
 def _check_same_kind(manifest: Manifest, other: Manifest, args: argparse.Namespace) -> None:
     if manifest.classes != other.classes:
-        differing = sorted(set(manifest.classes) ^ set(other.classes))
         raise IngestError(
-            f"{args.eval_data}: its classes are not those of {args.data} ({', '.join(differing[:5])}), so their labels "
-            "mean other things: build both from folders of the same classes"
+            f"{args.eval_data}: its classes are not those of {args.data}, so its labels mean other things "
+            f"(only here: {_some(other, manifest)}; only there: {_some(manifest, other)}): "
+            "build both from folders of the same classes"
         )
     if manifest.channels != other.channels:
         raise IngestError(f"{args.eval_data}: {other.channels} channels, and {args.data} has {manifest.channels}")
 
 
-def _steps_done(run: Run) -> int:
-    """The step of the newest checkpoint in the run's folder, 0 if there is none. Raises if it is of another network."""
-    import tensorflow.compat.v1 as tf
+def _some(manifest: Manifest, other: Manifest) -> str:
+    """A few of the classes that ``manifest`` has and ``other`` has not."""
+    return ", ".join(sorted(set(manifest.classes) - set(other.classes))[:3]) or "none"
 
-    from models.classifier import variables
+
+def _steps_done(run: Run) -> int:
+    """The step of the newest checkpoint in the run's folder, 0 if there is none.
+
+    Raises if it is of a run that this one cannot go on from: the position in the data is the step times the batch size,
+    and the order is drawn from the seed.
+    """
+    import tensorflow.compat.v1 as tf
 
     checkpoint = tf.train.latest_checkpoint(str(run.model_dir))
     if checkpoint is None:
         return 0
-    saved = {name: tuple(shape) for name, shape in tf.train.list_variables(checkpoint)}
-    for name, shape in variables(run.name, run.image_size, run.manifest.channels, len(run.manifest.classes)).items():
-        if saved.get(name) != shape:
-            raise IngestError(
-                f"{run.model_dir}: holds a checkpoint of another network, image size or number of classes (at {name}): "
-                "give another --model-dir"
-            )
+    try:
+        earlier = json.loads((run.model_dir / _RUN_FILE).read_bytes())
+        differing = [name for name, value in run.identity.items() if earlier[name] != value]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OutputError(f"{run.model_dir}: its checkpoints are none of ours: give another --model-dir") from error
+    if differing:
+        raise OutputError(
+            f"{run.model_dir}: holds a run of another {', '.join(differing)}: give another --model-dir, or the options "
+            "of that run"
+        )
     return int(tf.train.load_variable(checkpoint, "global_step"))
+
+
+def _prepare_model_dir(run: Run) -> None:
+    try:
+        run.model_dir.mkdir(parents=True, exist_ok=True)
+        atomic.write(run.model_dir / _RUN_FILE, json.dumps(run.identity, indent=1).encode())
+    except OSError as error:
+        raise OutputError(f"{run.model_dir}: cannot be used ({error.strerror}): give another --model-dir") from error
+
+
+@contextmanager
+def _deferred_interrupt() -> Iterator[threading.Event]:
+    """Within, the first Ctrl-C only sets the event, so that the step can end and be saved; a second one interrupts."""
+    event = threading.Event()
+
+    def on_interrupt(*_: object) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _fit(estimator: tf.estimator.Estimator, training: Any, run: Run, start: int) -> float | None:
@@ -206,6 +258,7 @@ def _fit(estimator: tf.estimator.Estimator, training: Any, run: Run, start: int)
 
         def begin(self) -> None:
             self.first = self.last = None
+            self.steps = 0
             self.loss = tf.losses.get_losses()[0]
 
         def before_run(self, context: Any) -> Any:
@@ -214,13 +267,21 @@ def _fit(estimator: tf.estimator.Estimator, training: Any, run: Run, start: int)
         def after_run(self, context: Any, values: Any) -> None:
             self.last = time.perf_counter()
             self.first = self.first or self.last
+            self.steps += 1
+            if interrupt.is_set():
+                context.request_stop()
             shown.set_postfix_str(f"loss {values.results:.3f}", refresh=False)
             shown.update(run.batch_size)
 
     watch = Watch()
     done = start * run.batch_size
-    with bar(run.steps * run.batch_size, f"training {run.name}", initial=done) as shown:
+    with (
+        bar(run.steps * run.batch_size, f"training {run.name}", initial=done) as shown,
+        _deferred_interrupt() as interrupt,
+    ):
         estimator.train(training, hooks=[watch], max_steps=run.steps)
+    if interrupt.is_set():
+        raise KeyboardInterrupt(f"saved at step {start + watch.steps}; the same command goes on from there")
     timed = (run.steps - start - 1) * run.batch_size
     return timed / (watch.last - watch.first) if timed else None
 

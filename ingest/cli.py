@@ -35,8 +35,8 @@ def guarded(name: str, command: Callable[[], None]) -> int:
     """Run ``command``; the exit code, and for an error one line on stderr instead of a traceback."""
     try:
         command()
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(": ".join([name, "interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         # The reader of our output, such as head, has had enough. Nothing more can be written, not even at exit.
@@ -46,6 +46,14 @@ def guarded(name: str, command: Callable[[], None]) -> int:
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
     return 0
+
+
+def writable(name: str) -> Path:
+    """The type of an argument that names a file to write; where there is no place for it, that shows at once."""
+    path = Path(name)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{name}: a folder, or in a folder that does not exist")
+    return path
 
 
 def save_json(path: Path | None, result: dict[str, Any]) -> None:
@@ -110,7 +118,7 @@ def _add_build_shards(commands: Any) -> None:
         help="keep the files' bytes (default), encode them anew as JPEG, or store raw pixels",
     )
     parser.add_argument("--resize", type=int, metavar="SHORT_SIDE", help="in pixels; larger images are reduced to it")
-    parser.add_argument("--quality", type=int, default=90, metavar="Q", help="of encoding jpeg, 1 to 100 (default: 90)")
+    parser.add_argument("--quality", type=int, metavar="Q", help="of encoding jpeg, 1 to 100 (default: 90)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the packed order (default: 0)")
     parser.add_argument(
         "--on-bad",
@@ -119,7 +127,7 @@ def _add_build_shards(commands: Any) -> None:
         help="list what cannot be decoded in OUT/quarantine.tsv (default), or stop at the first",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be packed, and write nothing")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE, too")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write the summary to FILE, too")
     parser.set_defaults(run=_build_shards)
 
 
@@ -135,7 +143,7 @@ def _add_profile(commands: Any) -> None:
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
     parser.add_argument("--seconds", type=float, default=15, metavar="S", help="time to measure, in all (default: 15)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE, too")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write the figures to FILE, too")
     parser.set_defaults(run=_profile)
 
 
@@ -149,15 +157,15 @@ def _synth(args: argparse.Namespace) -> None:
 def _build_shards(args: argparse.Namespace) -> None:
     from ingest import build
 
-    options = {
-        name: getattr(args, name)
-        for name in ("format", "shards", "workers", "encoding", "resize", "quality", "seed", "on_bad")
-    }
+    if args.quality is not None and args.encoding != "jpeg":
+        raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding}")
+    names = ("format", "shards", "workers", "encoding", "resize", "quality", "seed", "on_bad")
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.dry_run:
         source = build.open_source(args.src)
         tasks = build.plan(source, build.BuildOptions(**options))
         result = {"found": len(source.entries), "classes": len(source.classes), "shards": len(tasks)}
-        print("would pack {found} files of {classes} classes into {shards} shards".format(**result))
+        print("would pack files: {found:,}, classes: {classes:,}, shards: {shards:,}".format(**result))
     else:
         start = time.perf_counter()
         manifest = build.build_shards(args.src, args.out, **options)

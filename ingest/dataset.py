@@ -39,8 +39,9 @@ class Dataset:
     def __getitem__(self, i: int) -> Record:
         """Record ``i``; what it holds is a view of the mapped file. Raises RecordError, naming shard and record."""
         number, i_in_shard = self._locate(i)
+        shard = self._shard(number)
         try:
-            return sample.unpack(self._shard(number).get(i_in_shard))
+            return sample.unpack(shard.get(i_in_shard))
         except RecordError as error:
             raise RecordError(f"{self.where(i)}: {error}: {_REMEDY}") from error
 
@@ -68,9 +69,13 @@ class Dataset:
     def _shard(self, number: int) -> formats.Shard:
         if number not in self._open:
             entry = self.manifest.shards[number]
-            shard = self._format.open(self.folder / entry.name)
+            path = self.folder / entry.name
+            try:
+                shard = self._format.open(path)
+            except (RecordError, OSError) as error:
+                raise RecordError(f"{path}: {error}: {_REMEDY}") from error
             if len(shard) != entry.records:
-                raise RecordError(f"the shard holds {len(shard)} records, its manifest says {entry.records}")
+                raise RecordError(f"{path}: {len(shard)} records, its manifest says {entry.records}: {_REMEDY}")
             self._open[number] = shard
         return self._open[number]
 

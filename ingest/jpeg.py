@@ -24,7 +24,8 @@ MAX_PIXELS = 178_956_970
 CONVERSION_QUALITY = 95
 """JPEG quality of files that had to be converted: above it Pillow's documentation sees large files and no gain."""
 
-_SOI, _EOI, _SOS, _APP1, _APP14 = 0xD8, 0xD9, 0xDA, 0xE1, 0xEE
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_SOS, _APP1, _APP14 = 0xDA, 0xE1, 0xEE
 _SOF0 = 0xC0
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 # C4, C8 and CC lie between the frame headers, but are DHT, JPG and DAC.
@@ -34,11 +35,16 @@ _NO_PAYLOAD = {0x01, *range(0xD0, 0xDA)}
 # Luma sampling factors whose chroma (1x1) libjpeg-turbo's API calls 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 and 4:4:1.
 _LUMA_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4)}
 
+_ENDLESS = "without end marker"
+
 _COLORSPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 
 class Header(NamedTuple):
-    """What stands before a JPEG's first scan: ``frame`` is the SOF marker, ``adobe`` the colour transform or None."""
+    """What stands before a JPEG's first scan, which begins at byte ``scan``.
+
+    ``frame`` is the SOF marker, ``adobe`` the colour transform or None.
+    """
 
     frame: int
     precision: int
@@ -47,6 +53,7 @@ class Header(NamedTuple):
     samplings: tuple[tuple[int, int], ...]
     adobe: int | None
     exif: bytes | None
+    scan: int
 
     @property
     def channels(self) -> int:
@@ -67,28 +74,34 @@ class Prepared(NamedTuple):
 def prepare(data: bytes) -> Prepared:
     """The baseline RGB or grey JPEG to pack for an image file; the file itself, byte for byte, where it is one.
 
+    A baseline JPEG that lacks its end marker is given one.
+
     Every file is decoded to its end first. Raises BadSampleError where that fails, with the reason.
     """
     if not data:
         raise BadSampleError("empty file")
-    if data[:2] != bytes((0xFF, _SOI)):
+    if data[:2] != _START:
         return _convert(data)
     header = read_header(data)
     what = _what_is_odd(header)
-    if what is None:
-        decode(data, header.channels)
-        return Prepared(data, header.height, header.width, header.channels, None)
+    # Coded pixels hold no markers, so an end marker that is found is one. ImageNet has files that lack it and nothing
+    # else; with it in place, all readers take them, and the decoder's complaints tell whether pixels are missing, too.
+    if data.find(_END, header.scan) < 0:
+        data, what = data + _END, what or _ENDLESS
     if _is_known_to_turbojpeg(header):
         decode(data, header.channels)
-    # Pillow takes a JPEG that lacks nothing but its end marker for a truncated one.
-    return _convert(_ended(data))._replace(converted=f"JPEG {what}")
+    if what in (None, _ENDLESS):
+        return Prepared(data, header.height, header.width, header.channels, what and f"JPEG {what}")
+    return _convert(data)._replace(converted=f"JPEG {what}")
 
 
 def read_header(data: Buffer) -> Header:
     """The header of a JPEG. Raises BadSampleError where there is none, or the image would have too many pixels."""
-    frame, adobe, exif = None, None, None
-    for marker, payload in _segments(memoryview(data)):
-        if marker in _FRAMES:
+    frame, adobe, exif, scan = None, None, None, len(data)
+    for marker, at, payload in _segments(memoryview(data)):
+        if marker == _SOS:
+            scan = at
+        elif marker in _FRAMES:
             frame = (marker, bytes(payload))
         elif marker == _APP14 and payload[:5] == b"Adobe" and len(payload) >= 12:
             adobe = payload[11]
@@ -103,22 +116,19 @@ def read_header(data: Buffer) -> Header:
     if height * width > MAX_PIXELS:
         raise BadSampleError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
     samplings = tuple((body[7 + 3 * i] >> 4, body[7 + 3 * i] & 15) for i in range(body[5]))
-    return Header(marker, body[0], height, width, samplings, adobe, exif)
+    return Header(marker, body[0], height, width, samplings, adobe, exif, scan)
 
 
 def decode(data: Buffer, channels: int) -> np.ndarray:
     """Decode a JPEG to its end: uint8 [H, W, channels]; 1 is grey (of a colour image: its luma), 3 is RGB, 4 CMYK.
 
-    A missing end marker, and stray bytes between the last pixel and the end marker, are forgiven, since all pixels are
-    there: ImageNet has such files. Any other complaint of the decoder raises BadSampleError with its words.
+    Stray bytes between the last pixel and the end marker are forgiven, since all pixels are there. Any other complaint
+    of the decoder raises BadSampleError with its words.
     """
     try:
         return simplejpeg.decode_jpeg(data, _COLORSPACES[channels])
     except ValueError as error:
         complaint = str(error)
-    if complaint == "Premature end of JPEG file" and bytes(data[-2:]) != bytes((0xFF, _EOI)):
-        # With the marker in place the decoder complains only where pixels are missing, too.
-        return decode(_ended(bytes(data)), channels)
     if complaint.endswith("extraneous bytes before marker 0xd9"):
         return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], strict=False)
     raise BadSampleError(f"not decodable to the end: {complaint}")
@@ -132,8 +142,8 @@ def encode(pixels: np.ndarray, quality: int, subsampling: str) -> bytes:
     return file.getvalue()
 
 
-def _segments(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Marker and payload of each segment before the first scan; stops where the data ends early."""
+def _segments(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Marker, position and payload of each segment up to the header of the first scan, or to where the data end."""
     at = 2
     while at + 4 <= len(data):
         # Decoders pass over fill bytes and stray bytes between segments, and so do we.
@@ -144,10 +154,10 @@ def _segments(data: memoryview) -> Iterator[tuple[int, memoryview]]:
         if marker in _NO_PAYLOAD:
             at += 2
             continue
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, at, data[at + 4 : at + 2 + size]
         if marker == _SOS:
             return
-        size = int.from_bytes(data[at + 2 : at + 4], "big")
-        yield marker, data[at + 4 : at + 2 + size]
         at += 2 + max(size, 2)
 
 
@@ -185,10 +195,6 @@ def _is_sound(exif: bytes) -> bool:
         except Exception:  # Pillow raises struct, syntax, key and other errors here
             return False
     return True
-
-
-def _ended(data: bytes) -> bytes:
-    return data if data[-2:] == bytes((0xFF, _EOI)) else data + bytes((0xFF, _EOI))
 
 
 def _convert(data: bytes) -> Prepared:

@@ -62,6 +62,10 @@ def load_manifest(shards: str | Path) -> Manifest:
         ) from error
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path}: cannot be read ({error}): build the dataset again") from error
+    if isinstance(content, dict) and content.get("version") not in (None, VERSION):
+        raise ManifestError(
+            f"{path}: of version {content['version']!r}, and this program reads version {VERSION}: update it"
+        )
     try:
         return _checked(content)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
@@ -75,8 +79,6 @@ def save(manifest: Manifest, folder: Path) -> None:
 
 
 def _checked(content: Any) -> Manifest:
-    if content["version"] != VERSION:
-        raise ValueError(f"version {content['version']!r}, and this program reads version {VERSION}")
     shards = tuple(_typed(Shard, entry) for entry in content["shards"])
     manifest = _typed(Manifest, {**content, "shards": shards, "classes": tuple(content["classes"])})
     if sum(shard.records for shard in shards) != manifest.records:

@@ -87,14 +87,6 @@ def table(network: str, image_size: int, channels: int, classes: int) -> list[La
     return layers
 
 
-def variables(network: str, image_size: int, channels: int, classes: int) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all variables that a checkpoint of the network holds, without those of the optimiser."""
-    with tf.Graph().as_default():
-        images = tf.placeholder(tf.uint8, [None, image_size, image_size, channels])
-        build_logits(images, network, classes, training=False)
-        return {v.op.name: tuple(v.shape.as_list()) for v in tf.global_variables()}
-
-
 def _normalized(images: tf.Tensor) -> tf.Tensor:
     images = tf.cast(images, tf.float32)
     if images.shape[3] == 1:

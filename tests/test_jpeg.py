@@ -36,7 +36,6 @@ KEPT = {
     "one pixel": image_bytes("JPEG", size=(1, 1)),
     "restart markers": image_bytes("JPEG", restart_marker_blocks=2),
     "EXIF": image_bytes("JPEG", exif=Image.Exif()),
-    "no end marker": BASELINE[:-2],
     "bytes after the end": BASELINE + b"appended by a camera",
     "bytes before the end": BASELINE[:-2] + b"stray" + BASELINE[-2:],
 }
@@ -91,6 +90,14 @@ def test_other_files_become_baseline_jpegs(what: str):
 def test_what_cannot_be_decoded_is_refused_with_a_reason(what: str):
     with pytest.raises(BadSampleError, match=what):
         jpeg.prepare(BAD[what])
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(100)])
+def test_a_missing_end_marker_is_put_where_it_belongs(tail: bytes):
+    prepared = jpeg.prepare(BASELINE[:-2] + tail)
+    assert prepared.encoded == BASELINE[:-2] + tail + BASELINE[-2:]
+    assert prepared.converted == "JPEG without end marker"
+    assert np.array_equal(pillow(prepared.encoded), pillow(BASELINE))
 
 
 def test_every_truncation_of_the_scan_is_noticed():

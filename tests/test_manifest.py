@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_a_missing_manifest_says_what_to_do(tmp_path: Path, folder: str):
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": 2},
+        {"version": None},
         {"records": 6},
         {"records": "5"},
         {"shards": [{"name": "../../etc/passwd", "records": 5, "size_bytes": 1, "sha256": ""}]},
@@ -53,6 +54,12 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, change: dict[str, object]
     content = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps({**content, **change}))
     with pytest.raises(ManifestError, match="damaged"):
+        load_manifest(tmp_path)
+
+
+def test_another_version_is_not_called_damaged(tmp_path: Path):
+    save(dataclasses.replace(MANIFEST, version=2), tmp_path)
+    with pytest.raises(ManifestError, match="of version 2, and this program reads version 1: update it"):
         load_manifest(tmp_path)
 
 

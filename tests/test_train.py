@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,14 +64,14 @@ def test_a_network_learns_is_evaluated_and_goes_on(digits: Path, tmp_path: Path)
     assert any("tfevents" in path.name for path in (tmp_path / "run").iterdir())
     again = train(*words, "--epochs", 8)
     assert again.returncode == 0
-    assert "has had its 80 steps" in again.stderr
+    assert "has had 80 of 80 steps" in again.stderr
     assert json.loads(again.stdout)["eval_top1"] == result["eval_top1"]
     longer = train(*words, "--steps", 85)
     assert longer.returncode == 0
     assert "1600/1700" in longer.stderr.replace(" ", "")  # the bar goes on from where the first run ended
     other = train(*words, "--epochs", 8, "--image-size", 32)
     assert other.returncode == 1
-    assert "holds a checkpoint of another network, image size or number of classes" in one_line(other.stderr)
+    assert "holds a run of another image_size: give another --model-dir" in one_line(other.stderr)
 
 
 def test_a_network_of_colours_trains(shards: dict[str, Path], val_shards: Path, tmp_path: Path):
@@ -105,6 +106,7 @@ def test_wrong_use_is_one_line(digits: Path, shards: dict[str, Path], val_shards
         (2, (*lenet, "--data", digits, "--workers", -1), "-1 workers"),
         (1, (*lenet, "--data", tmp_path / "nowhere"), "holds no finished dataset"),
         (1, (*lenet, "--data", broken), "cannot be read"),
+        (1, ("--model", "lenet", "--data", digits, "--model-dir", broken / "manifest.json"), "cannot be used"),
         (1, (*lenet, "--data", digits, "--eval-data", val_shards), "its classes are not those of"),
     ):  # fmt: skip
         done = train(*words)
@@ -129,13 +131,17 @@ def test_nothing_outlives_a_training_however_it_ends(digits: Path, tmp_path: Pat
         if how == signal.SIGINT:
             log.seek(0)
             assert parent.returncode == 130
-            assert log.read().splitlines()[-1] == "train.py: interrupted"
+            assert re.search(
+                r"train.py: interrupted: saved at step \d+; the same command goes on from there$", log.read().strip()
+            )
+            again = train(*words[:-4], "--steps", 1)
+            assert re.search(r"has had \d\d+ of 1 steps", again.stderr)
 
 
 def test_help_is_quick_and_has_an_example():
     done = train("--help")
     assert done.returncode == 0
-    assert "  train.py --model alexnet --data" in done.stdout
+    assert "  python train.py --model alexnet --data" in done.stdout
     code = (
         "import sys, train; sys.argv[1:] = ['--help']\ntry: train.main()\nfinally: print('tensorflow' in sys.modules)"
     )

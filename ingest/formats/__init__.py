@@ -5,8 +5,8 @@ To add a format, add a module with two functions:
     write(path, payloads) -> None      write a shard of any number of payloads, bytes each
     open(path) -> Shard                open one by mmap: len(), get(i) -> a buffer, close()
 
-A shard's bytes are a function of its payloads alone. ``get`` raises RecordError, naming record and byte, where the
-record is damaged.
+A shard's bytes are a function of its payloads alone. ``get`` raises RecordError where record i is damaged; who calls it
+knows the file and the record, so the error says what is wrong, and at which byte.
 """
 
 from __future__ import annotations

@@ -59,9 +59,9 @@ class LMDBShard:
         try:
             payload = self._transaction.get(_key(i))
         except lmdb.Error as error:
-            raise RecordError(f"record {i}: {error}") from error
+            raise RecordError(str(error)) from error
         if payload is None:
-            raise RecordError(f"record {i}: no such key")
+            raise RecordError(f"no key {_key(i).decode()}")
         return payload
 
     def close(self) -> None:

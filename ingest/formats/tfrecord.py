@@ -67,10 +67,10 @@ class TFRecordShard:
         """Record ``i`` as a view of the file. Raises RecordError where one of its two sums is wrong."""
         start, end = self._offsets[i], self._offsets[i + 1]
         if _length_at(self._data, start) != end - start - _HEADER.size - _FOOTER.size:
-            raise RecordError(f"record {i} at byte {start}: its length is damaged")
+            raise RecordError(f"byte {start}: its length is damaged")
         payload = self._data[start + _HEADER.size : end - _FOOTER.size]
         if _FOOTER.unpack_from(self._data, end - _FOOTER.size)[0] != _masked_crc(payload):
-            raise RecordError(f"record {i} at byte {start}: its data do not match their checksum")
+            raise RecordError(f"byte {start}: its data do not match their checksum")
         return payload
 
     def close(self) -> None:
