@@ -142,7 +142,9 @@ def _add_profile(commands: Any) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
-    parser.add_argument("--seconds", type=float, default=15, metavar="S", help="time to measure, in all (default: 15)")
+    parser.add_argument(
+        "--seconds", type=float, default=15, metavar="S", help="time to measure, besides warming up (default: 15)"
+    )
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the figures to FILE, too")
     parser.set_defaults(run=_profile)
 

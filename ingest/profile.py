@@ -1,8 +1,8 @@
 """Where the loader's time goes: how fast each stage is, which one limits, and the rate of the whole.
 
 The pipeline is grown by a stage at a time and each prefix measured in this process; a stage costs what its prefix takes
-longer than the one before. Then the whole stream is measured, with workers. All are measured in turn, several times
-over, and medians taken, because machines drift.
+longer than the one before. They are measured in turn, several times over, and medians taken, because machines drift.
+Then the whole stream is measured, with workers: last, because its workers are busy on their own for a while after.
 """
 
 from __future__ import annotations
@@ -26,10 +26,16 @@ HAND_OFF = "hand-off"
 
 _ROUNDS = 5
 
+_IMAGES = 256
+"""Records that the prefixes are measured on: all on the same, since images differ more than stages do, and warm."""
+
+_MIN_IMAGES = 64
+"""Images in each measurement at the least, however short it is asked to be."""
+
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """What to measure, and for how many ``seconds`` in all."""
+    """What to measure, and for how many ``seconds`` in all, warming up not counted."""
 
     batch_size: int = 64
     image_size: int = 224
@@ -40,6 +46,11 @@ class ProfileOptions:
         if not 0.1 <= self.seconds <= 86_400:
             raise OptionError(f"{self.seconds} seconds: give 0.1 to 86400")
         self.training(self.workers)
+
+    @property
+    def seconds_a_run(self) -> float:
+        """Length of one measurement: of four prefixes and the stream, in each round."""
+        return self.seconds / (5 * _ROUNDS)
 
     def training(self, workers: int | None) -> BatchOptions:
         """The endless training batches that are measured."""
@@ -76,8 +87,8 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     workers = count(options.workers)
     prefixes = _prefixes(dataset, options)
     with progress.bar(_ROUNDS * (len(prefixes) + 1), "measuring", "runs") as bar:
-        rates = _measure({**prefixes, "stream": batches(shards, options.training(workers))}, options, bar.update)
-    stream = rates.pop("stream")
+        rates = _measure(prefixes, options, bar.update)
+        stream = _measure_stream(batches(shards, options.training(workers)), options, bar.update)
     cores = min(max(workers, 1), count(None))
     microseconds = stage_microseconds(rates, stream, cores)
     slowest = max(microseconds, key=lambda stage: microseconds[stage])
@@ -122,20 +133,27 @@ def _plural(number: int, noun: str) -> str:
 
 
 def _prefixes(dataset: Dataset, options: ProfileOptions) -> dict[str, Iterator[object]]:
-    """An endless iterator for each stage but the stream; each step reads one image, or, the last, one batch."""
-    n, channels = len(dataset), dataset.manifest.channels
-    out = np.empty((options.image_size, options.image_size, channels), np.uint8)
-    draws = cycle(order.draws(0, 0, 0, min(n, 1000)))
+    """An endless iterator for each stage but the stream; each step handles one image."""
+    channels, size = dataset.manifest.channels, options.image_size
+    records = order.epoch_order(len(dataset), 0, 0)[:_IMAGES].tolist()
+    draws = order.draws(0, 0, 0, len(records))
+    batch = np.empty((options.batch_size, size, size, channels), np.uint8)
+    labels = np.empty(options.batch_size, np.int32)
     views.single_threaded()
 
-    def each(stage: Callable[[int], object]) -> Iterator[object]:
-        return (stage(i) for i in cycle(order.epoch_order(n, 0, 0).tolist()))
+    def fill(position: int, i: int) -> None:
+        record = dataset[i]
+        views.training_view(record, draws[position], batch[position % options.batch_size])
+        labels[position % options.batch_size] = record.label
+
+    def each(stage: Callable[[int, int], object]) -> Iterator[object]:
+        return (stage(position, i) for position, i in cycle(enumerate(records)))
 
     return {
-        "read": each(lambda i: dataset[i]),
-        "decode": each(lambda i: views.decode(dataset[i], channels)),
-        "view": each(lambda i: views.training_view(dataset[i], next(draws), out)),
-        "batch": batches(dataset.folder, options.training(0)),
+        "read": each(lambda _, i: dataset[i]),
+        "decode": each(lambda _, i: views.decode(dataset[i], channels)),
+        "view": each(lambda position, i: views.training_view(dataset[i], draws[position], batch[0])),
+        "batch": each(fill),
     }
 
 
@@ -143,23 +161,32 @@ def _measure(
     stages: dict[str, Iterator[object]], options: ProfileOptions, report: Callable[[int], object]
 ) -> dict[str, float]:
     """Median images/s of each stage."""
-    seconds = options.seconds / (_ROUNDS * len(stages))
-    images = {"batch": options.batch_size, "stream": options.batch_size}
+    for steps in stages.values():
+        _rate(steps, 0, 1, _IMAGES)  # the first look at each record is not counted
     rates: dict[str, list[float]] = {name: [] for name in stages}
     for _ in range(_ROUNDS):
         for name, steps in stages.items():
-            # Not timed: whatever was made ready while another stage was measured, and a process's start.
-            for _ in range(4 * count(options.workers) + 4 if name == "stream" else 1):
-                next(steps)
-            rates[name].append(_rate(steps, seconds) * images.get(name, 1))
+            rates[name].append(_rate(steps, options.seconds_a_run, 1, _MIN_IMAGES))
             report(1)
     return {name: median(values) for name, values in rates.items()}
 
 
-def _rate(steps: Iterator[object], seconds: float) -> float:
+def _measure_stream(stream: Iterator[object], options: ProfileOptions, report: Callable[[int], object]) -> float:
+    """Median images/s of the stream, once its workers have started and what they made ready meanwhile is used up."""
+    size = options.batch_size
+    _rate(stream, 0, size, 8 * size * (count(options.workers) + 1))
+    rates = []
+    for _ in range(_ROUNDS):
+        rates.append(_rate(stream, options.seconds_a_run, size, _MIN_IMAGES))
+        report(1)
+    return median(rates)
+
+
+def _rate(steps: Iterator[object], seconds: float, images: int, at_least: int) -> float:
+    """Images/s of ``steps``, each of ``images`` images, over ``seconds`` and ``at_least`` so many images."""
     start = time.perf_counter()
     done = 0
-    while (passed := time.perf_counter() - start) < seconds or not done:
+    while (passed := time.perf_counter() - start) < seconds or done < at_least:
         next(steps)
-        done += 1
+        done += images
     return done / passed
