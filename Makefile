@@ -1,7 +1,8 @@
-# make demo    photographs -> shards -> profile -> two networks that learn
-# make test    the tests
-# make lint    ruff and mypy
-# make bench   our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
+# make install a Python environment in .venv; the others do it, too
+# make demo     photographs -> shards -> profile -> two networks that learn
+# make test     the tests
+# make lint     ruff and mypy
+# make bench    our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
 #
 # Each finds a Python 3.10 or 3.11, makes .venv and installs there, once; again only when pyproject.toml changes.
 # To choose the Python: make PYTHON=/path/to/python3.11 test
@@ -10,9 +11,11 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint bench clean
+.PHONY: install demo test lint bench clean
 
 say = printf '\n== %s\n' "$(1)"
+
+install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	@rm -rf demo

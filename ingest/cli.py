@@ -124,7 +124,7 @@ def _add_build_shards(commands: Any) -> None:
         "--on-bad",
         choices=("quarantine", "fail"),
         default="quarantine",
-        help="list what cannot be decoded in OUT/quarantine.tsv (default), or stop at the first",
+        help="list what cannot be packed in OUT/quarantine.tsv (default), or stop at the first",
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be packed, and write nothing")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the summary to FILE, too")
