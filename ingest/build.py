@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,13 +121,14 @@ def build_shards(
     finally:
         _remove(folder, temporary_only=True)
     quarantined = [line for part in packed for line in part.quarantined]
-    if quarantined:
-        atomic.write(folder / QUARANTINE, _table(quarantined))
     result = _summary(source, options, packed, len(quarantined))
-    if not result.records:
-        raise SourceError(f"{src}: none of its {len(quarantined)} files could be packed; see {folder / QUARANTINE}")
-    manifest.save(result, folder)
-    return result
+    with _writing(folder):
+        if quarantined:
+            atomic.write(folder / QUARANTINE, _table(quarantined))
+        if result.records:
+            manifest.save(result, folder)
+            return result
+    raise SourceError(f"{src}: none of its {len(quarantined)} files could be packed; see {folder / QUARANTINE}")
 
 
 def plan(source: Source, options: BuildOptions) -> list[Task]:
@@ -185,11 +187,9 @@ class _Packer:
         converted: Counter[str] = Counter()
         seen: set[int | str] = set()
         path = self._folder / task.name
-        try:
+        with _writing(path):
             self._format.write(path, self._payloads(task.entries, report, quarantined, converted, seen))
             shard = Shard(task.name, len(task.entries) - len(quarantined), path.stat().st_size, _sha256(path))
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}): make room, then start again") from error
         return Packed(shard, quarantined, converted, 3 in seen, JPEG in seen)
 
     def _payloads(
@@ -242,6 +242,14 @@ def _summary(source: Source, options: BuildOptions, packed: list[Packed], quaran
         seed=options.seed,
         shards=tuple(part.shard for part in packed),
     )
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}): make room, then start again") from error
 
 
 def _prepare_folder(out: Path, src: Path) -> Path:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
+import re
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -238,12 +241,19 @@ def test_options_that_make_no_sense_are_refused(photos: Path, tmp_path: Path, op
     assert not (tmp_path / "out").exists()
 
 
-def test_a_disk_that_is_full_is_an_error_of_one_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from ingest.formats import tfrecord
-
-    def full(path: Path, payloads: Callable[[], object]) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tfrecord, "write", full)
-    with pytest.raises(OutputError, match=r"cannot be written \(No space left on device\)"):
-        ingest.build_shards(photos / "train", tmp_path, format="tfrecord", workers=0)
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_disk_that_is_full_is_an_error_of_one_line(photos: Path, name: str, workers: int, tmp_path: Path):
+    """A limit on the size of files stands in for a full disk; LMDB calls any write that fails an input/output error."""
+    words = ["build-shards", photos / "train", tmp_path / "out", "--format", name, "--workers", workers, "--shards", 2]
+    done = subprocess.run(
+        [sys.executable, "-m", "ingest", *map(str, words)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)),
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert re.search(rf"error: .*0000\d-of-00002.{name}: cannot be written \(.*\): make room", last)
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []

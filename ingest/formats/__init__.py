@@ -2,7 +2,7 @@
 
 To add a format, add a module with two functions:
 
-    write(path, payloads) -> None      write a shard of any number of payloads, bytes each
+    write(path, payloads) -> None      write a shard of any number of payloads, bytes each; OSError if that fails
     open(path) -> Shard                open one by mmap: len(), get(i) -> a buffer, close()
 
 A shard's bytes are a function of its payloads alone. ``get`` raises RecordError where record i is damaged; who calls it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from collections.abc import Iterable, Iterator
@@ -21,21 +22,28 @@ _SPARE_BYTES = 2**20
 
 
 def write(path: Path, payloads: Iterable[bytes]) -> None:
-    """Write a shard, whole or not at all."""
+    """Write a shard, whole or not at all. Raises OSError where the disk does not take it."""
     with atomic.replacing(path) as temporary:
-        map_bytes = _SPARE_BYTES
-        # No lock file: until the rename nobody else knows the file.
-        with lmdb.open(str(temporary), subdir=False, lock=False, map_size=map_bytes) as environment:
-            number = 0
-            for batch in _batches(payloads):
-                # The size of the map is written to the file, so it must be a function of the payloads, too. A payload
-                # takes whole pages of its own, and a share of a page of the tree.
-                map_bytes += sum(len(payload) + 2 * mmap.PAGESIZE for payload in batch)
-                environment.set_mapsize(map_bytes)
-                with environment.begin(write=True) as transaction:
-                    for payload in batch:
-                        transaction.put(_key(number), payload, append=True)
-                        number += 1
+        try:
+            _write(temporary, payloads)
+        except lmdb.Error as error:
+            raise OSError(errno.EIO, str(error)) from error
+
+
+def _write(path: Path, payloads: Iterable[bytes]) -> None:
+    map_bytes = _SPARE_BYTES
+    # No lock file: until it is renamed nobody else knows the file.
+    with lmdb.open(str(path), subdir=False, lock=False, map_size=map_bytes) as environment:
+        number = 0
+        for batch in _batches(payloads):
+            # The size of the map is written to the file, so it must be a function of the payloads, too. A payload takes
+            # whole pages of its own, and a share of a page of the tree.
+            map_bytes += sum(len(payload) + 2 * mmap.PAGESIZE for payload in batch)
+            environment.set_mapsize(map_bytes)
+            with environment.begin(write=True) as transaction:
+                for payload in batch:
+                    transaction.put(_key(number), payload, append=True)
+                    number += 1
 
 
 def open(path: Path) -> LMDBShard:
