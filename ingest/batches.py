@@ -1,7 +1,6 @@
 """From shards to batches: worker processes fill slots of shared memory, the parent hands them on in order.
 
-The batches are a function of the dataset and the options alone: the same bytes for any number of workers. A slot's
-memory has no name in any file system, so that nothing can be left behind.
+The batches are a function of the dataset and the options alone: the same bytes for any number of workers.
 
     parent     order -> job (slot, records) -> worker's queue            ... -> slot filled -> batch, in order
     worker                                     record -> view -> slot
@@ -9,10 +8,7 @@ memory has no name in any file system, so that nothing can be left behind.
 
 from __future__ import annotations
 
-import mmap
 import os
-import tempfile
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -27,13 +23,11 @@ from ingest import order, views
 from ingest.dataset import Dataset
 from ingest.errors import BadSampleError, IngestError, OptionError, RecordError, WorkerError
 from ingest.order import MAX_SEED, Span
+from ingest.slots import HELD, Batch, Slots, nameless_memory, slot_bytes
 from ingest.workers import Worker, count
 
 _QUEUED = 2
 """Jobs a worker has at a time: the one it does, and the next, so that it need not wait for the parent."""
-
-_HELD = 4
-"""Batches in their slots that a consumer may hold on to; beyond that it is given copies, and the slots go round."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +69,6 @@ class BatchOptions:
     def number_of_batches(self, records: int) -> int | None:
         """How many batches ``records`` records give from the first, or None if they never end."""
         return None if self.passes is None else -(-self.passes * records // self.batch_size)
-
-
-class Batch(NamedTuple):
-    """Images, uint8 [N, S, S, C] in RGB or grey, and labels, int32 [N]."""
-
-    images: np.ndarray
-    labels: np.ndarray
 
 
 class _Rows(NamedTuple):
@@ -159,46 +146,6 @@ def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batc
     return at
 
 
-class _Slots:
-    """Shared memory for a number of batches. A batch handed out takes its slot along until nobody holds it."""
-
-    def __init__(self, descriptor: int, shape: tuple[int, ...]):
-        self._memory = mmap.mmap(descriptor, 0)
-        self._shape = shape
-        self._free = deque(range(len(self._memory) // _slot_bytes(shape)))
-        self._held: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}
-        self._let_go: deque[weakref.ref[np.ndarray]] = deque()
-
-    def take(self) -> int | None:
-        """A slot that nobody uses, or None."""
-        while self._let_go:
-            _, slot = self._held.pop(id(self._let_go.popleft()))
-            self._free.append(slot)
-        return self._free.popleft() if self._free else None
-
-    def batch(self, slot: int) -> Batch:
-        """The memory of a slot, for as long as the arrays live."""
-        start = slot * _slot_bytes(self._shape)
-        size = _images_bytes(self._shape)
-        # frombuffer, so that every view that a consumer takes of the images refers to this array and keeps it alive.
-        images = np.frombuffer(self._memory, np.uint8, size, start)
-        labels = np.frombuffer(self._memory, np.int32, self._shape[0], start + _in_pages(size))
-        return Batch(images, labels)
-
-    def hand_out(self, slot: int, size: int) -> Batch:
-        """The first ``size`` images and labels of a filled slot, which is free again once they are gone."""
-        images, labels = self.batch(slot)
-        shown = images.reshape(self._shape)[:size]
-        if len(self._held) - len(self._let_go) >= _HELD:
-            self._free.append(slot)
-            return Batch(shown.copy(), labels[:size].copy())
-        # What is called when the images are gone must not be Python code: TensorFlow lets go of them within its own
-        # calls, where a Ctrl-C that interrupts Python code is lost.
-        held = weakref.ref(images, self._let_go.append)
-        self._held[id(held)] = held, slot
-        return Batch(shown, labels[:size].copy())
-
-
 class _Filler:
     """Fills slots; the handler of a worker process."""
 
@@ -207,7 +154,7 @@ class _Filler:
         views.single_threaded()
         self._dataset = Dataset(folder)
         self._options, self._shape = options, shape
-        self._slots = _Slots(descriptor, shape)
+        self._slots = Slots(descriptor, shape)
 
     def __call__(self, job: _Job, report: Callable[[int], object]) -> None:
         images, labels = self._slots.batch(job.slot)
@@ -217,10 +164,10 @@ class _Filler:
 def _filled_by_workers(
     dataset: Dataset, options: BatchOptions, shape: tuple[int, ...], todo: Iterator[list[_Rows]], workers: int
 ) -> Iterator[Batch]:
-    descriptor = _nameless_memory((_QUEUED * workers + _HELD) * _slot_bytes(shape))
+    descriptor = nameless_memory((_QUEUED * workers + HELD) * slot_bytes(shape))
     with ExitStack() as stack:
         stack.callback(os.close, descriptor)
-        slots = _Slots(descriptor, shape)
+        slots = Slots(descriptor, shape)
         queues: dict[Worker, deque[_Pending]] = {}
         for _ in range(workers):
             worker = Worker(_Filler, dataset.folder, options, descriptor, shape, descriptors=(descriptor,))
@@ -242,7 +189,7 @@ def _filled_by_workers(
 
 
 def _hand_on_jobs(
-    todo: Iterator[list[_Rows]], slots: _Slots, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
+    todo: Iterator[list[_Rows]], slots: Slots, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
 ) -> None:
     while True:
         worker, queue = min(queues.items(), key=lambda item: len(item[1]))
@@ -267,30 +214,6 @@ def _collect(worker: Worker, queue: deque[_Pending]) -> None:
         # Raised in its turn, after the batches before it.
         queue[0].failure = error
     queue.popleft().is_filled = True
-
-
-def _nameless_memory(size_bytes: int) -> int:
-    """A descriptor of shared memory that exists only as long as somebody has it open."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("ingest-batches")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, size_bytes)
-    return descriptor
-
-
-def _images_bytes(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape))
-
-
-def _slot_bytes(shape: tuple[int, ...]) -> int:
-    return _in_pages(_images_bytes(shape)) + _in_pages(4 * shape[0])
-
-
-def _in_pages(size_bytes: int) -> int:
-    # Whole pages also keep the images aligned to 64 bytes, which TensorFlow needs to take them without a copy.
-    return -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _allow_many_files() -> None:

@@ -16,7 +16,7 @@ from conftest import FORMATS, put
 from test_sources import IMAGES_NAME, LABELS_NAME, idx
 
 import ingest
-from ingest import batches, order, views
+from ingest import batches, order, slots, views
 from ingest.batches import Batch, BatchOptions
 from ingest.dataset import Dataset
 from ingest.errors import ManifestError, OptionError, RecordError, WorkerError
@@ -151,7 +151,7 @@ def test_batches_that_nobody_keeps_are_not_copied(shards: dict[str, Path]):
     addresses = set()
     for batch in batches.batches(shards["lmdb"], BatchOptions(4, True, SIZE, workers=1, epochs=5)):
         addresses.add(batch.images.ctypes.data)
-    assert len(addresses) <= 1 * batches._QUEUED + batches._HELD
+    assert len(addresses) <= 1 * batches._QUEUED + slots.HELD
 
 
 def workers_of(parent: int) -> list[int]:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "atomic", "progress"},
-    {"sample", "order", "workers"},
+    {"sample", "order", "workers", "slots"},
     {"jpeg"},
     {"views"},
     {"manifest", "sources", "formats", "synth"},
