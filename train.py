@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _KEPT_CHECKPOINTS = 2
 _RUN_FILE = "run.json"
+_MAX_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,6 @@ class Run:
     steps: int
     seed: int
     workers: int | None
-
-    @property
-    def epochs(self) -> float:
-        """Epochs in ``steps``."""
-        return self.steps * self.batch_size / self.manifest.records
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -147,12 +143,17 @@ def _train(args: argparse.Namespace) -> None:
     )
     if start:
         print(f"train.py: {run.model_dir} has had {start} of {run.steps} steps", file=sys.stderr)
-    rate = _fit(estimator, training, run, start) if start < run.steps else None
-    metrics = estimator.evaluate(evaluation) if evaluation else {}
+    try:
+        rate = _fit(estimator, training, run, start) if start < run.steps else None
+        metrics = estimator.evaluate(evaluation) if evaluation else {}
+    except (tf.errors.OpError, tf.train.NanLossDuringTrainingError) as error:
+        failures = [inputs.failure for inputs in (training, evaluation) if inputs and inputs.failure]
+        raise (failures or [IngestError(f"TensorFlow failed: {str(error).splitlines()[0]}")])[0] from error
+    steps = max(start, run.steps)
     result = {
         "model": run.name,
-        "steps": run.steps,
-        "epochs": round(run.epochs, 3),
+        "steps": steps,
+        "epochs": round(steps * run.batch_size / run.manifest.records, 3),
         "images_per_second": rate and round(rate, 1),
         "eval_top1": _metric(metrics, "top1"),
         "eval_top5": _metric(metrics, "top5"),
@@ -174,8 +175,8 @@ def _checked(args: argparse.Namespace) -> Run:
     if args.eval_data:
         _check_same_kind(manifest, load_manifest(args.eval_data), args)
     epochs = args.epochs if args.epochs is not None else network.epochs
-    if not (0 < epochs < math.inf):
-        raise OptionError(f"--epochs {epochs}: give more than 0")
+    if not 0 < epochs <= _MAX_EPOCHS:
+        raise OptionError(f"--epochs {epochs}: give more than 0 and at most {_MAX_EPOCHS:,}")
     steps = args.steps if args.steps is not None else math.ceil(epochs * manifest.records / batch_size)
     return Run(
         args.model, network, args.data, args.eval_data, args.model_dir, manifest, size, batch_size,
@@ -220,7 +221,10 @@ def _steps_done(run: Run) -> int:
             f"{run.model_dir}: holds a run of another {', '.join(differing)}: give another --model-dir, or the options "
             "of that run"
         )
-    return int(tf.train.load_variable(checkpoint, "global_step"))
+    try:
+        return int(tf.train.load_variable(checkpoint, "global_step"))
+    except Exception as error:  # TensorFlow raises many kinds for the many ways in which a checkpoint can be damaged
+        raise OutputError(f"{checkpoint}: damaged ({error}): remove it to go on from an earlier one") from error
 
 
 def _prepare_model_dir(run: Run) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 
 from ingest import order, views
 from ingest.dataset import Dataset
-from ingest.errors import BadSampleError, IngestError, OptionError, RecordError, WorkerError
+from ingest.errors import IngestError, OptionError, RecordError, WorkerError
 from ingest.order import MAX_SEED, Span
 from ingest.slots import HELD, Batch, Slots, nameless_memory, slot_bytes
 from ingest.workers import Worker, count
@@ -84,6 +84,9 @@ class _Job(NamedTuple):
     slot: int
     rows: list[_Rows]
 
+    def __str__(self) -> str:
+        return f"batch at position {self.rows[0].span.first} of epoch {self.rows[0].span.epoch}"
+
 
 @dataclass(eq=False)
 class _Pending:
@@ -139,7 +142,7 @@ def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batc
                     views.training_view(record, draws[i], out.images[at])
                 else:
                     views.evaluation_view(record, out.images[at])
-            except (BadSampleError, RecordError) as error:
+            except Exception as error:  # of ours, or of the decoder or the resize
                 raise dataset.describe(number, error) from error
             out.labels[at] = record.label
             at += 1
@@ -150,7 +153,6 @@ class _Filler:
     """Fills slots; the handler of a worker process."""
 
     def __init__(self, folder: Path, options: BatchOptions, descriptor: int, shape: tuple[int, ...]):
-        _allow_many_files()
         views.single_threaded()
         self._dataset = Dataset(folder)
         self._options, self._shape = options, shape
@@ -214,11 +216,3 @@ def _collect(worker: Worker, queue: deque[_Pending]) -> None:
         # Raised in its turn, after the batches before it.
         queue[0].failure = error
     queue.popleft().is_filled = True
-
-
-def _allow_many_files() -> None:
-    """Raise the soft limit on open files: a dataset of a thousand shards has each of them open."""
-    import resource
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -6,11 +6,13 @@ clock or the machine.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -115,20 +117,26 @@ def build_shards(
     options = BuildOptions(format, shards, workers, encoding, resize, quality, seed, on_bad)
     source = open_source(src)
     tasks = plan(source, options)
-    folder = _prepare_folder(Path(out), Path(src))
+    folder = Path(out)
+    _check_place(folder, Path(src))
+    with _writing(folder), _locked(folder):
+        _clear(folder)
+        return _build(source, folder, options, tasks)
+
+
+def _build(source: Source, folder: Path, options: BuildOptions, tasks: list[Task]) -> Manifest:
     try:
         packed = _pack_all(source, folder, options, tasks)
     finally:
         _remove(folder, temporary_only=True)
     quarantined = [line for part in packed for line in part.quarantined]
     result = _summary(source, options, packed, len(quarantined))
-    with _writing(folder):
-        if quarantined:
-            atomic.write(folder / QUARANTINE, _table(quarantined))
-        if result.records:
-            manifest.save(result, folder)
-            return result
-    raise SourceError(f"{src}: none of its {len(quarantined)} files could be packed; see {folder / QUARANTINE}")
+    if quarantined:
+        atomic.write(folder / QUARANTINE, _table(quarantined))
+    if not result.records:
+        raise SourceError(f"none of the source's {len(quarantined)} files could be packed; see {folder / QUARANTINE}")
+    manifest.save(result, folder)
+    return result
 
 
 def plan(source: Source, options: BuildOptions) -> list[Task]:
@@ -221,7 +229,9 @@ class _Packer:
 def _pack_all(source: Source, folder: Path, options: BuildOptions, tasks: list[Task]) -> list[Packed]:
     with progress.bar(len(source.entries), f"packing {options.format}") as bar:
         results = workers.run(_Packer, (source, folder, options), tasks, workers.count(options.workers), bar.update)
-        return sorted(results, key=lambda packed: packed.shard.name)
+        # Closed also where an interrupt is raised here and not in there: no worker may write once this has ended.
+        with closing(results):
+            return sorted(results, key=lambda packed: packed.shard.name)
 
 
 def _summary(source: Source, options: BuildOptions, packed: list[Packed], quarantined: int) -> Manifest:
@@ -252,22 +262,42 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror}): make room, then start again") from error
 
 
-def _prepare_folder(out: Path, src: Path) -> Path:
-    """The folder to write to, empty. Raises OutputError where it is inside the source, or holds what is not ours."""
-    if out.resolve().is_relative_to(src.resolve()):
-        raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
+def _check_place(out: Path, src: Path) -> None:
+    """Make the folder to write to. Raises OutputError where it is inside the source, or cannot be made."""
     try:
+        if out.resolve().is_relative_to(src.resolve()):
+            raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
         out.mkdir(parents=True, exist_ok=True)
-        names = [path.name for path in out.iterdir()]
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be made or listed ({error.strerror}): give another folder") from error
-    if manifest.NAME in names:
-        raise OutputError(f"{out}: already holds a finished dataset: remove it first, or give another folder")
-    if foreign := sorted(name for name in names if not _OURS.fullmatch(name)):
-        raise OutputError(f"{out}: not empty (it holds {foreign[0]}): give a new or empty folder")
-    # What an unfinished build left is written again.
-    _remove(out)
-    return out
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
+        raise OutputError(f"{out}: cannot be made ({error}): give another folder") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Within, no other build writes to ``folder``. The lock is the kernel's: it leaves nothing, however this ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(f"{folder}: another build is writing to it: wait for it, or give another folder") from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an unfinished build left. Raises OutputError where the folder holds anything else."""
+    paths = sorted(folder.iterdir())
+    if any(path.name == manifest.NAME for path in paths):
+        raise OutputError(f"{folder}: already holds a finished dataset: remove it first, or give another folder")
+    if foreign := [path.name for path in paths if not (_OURS.fullmatch(path.name) and path.is_file())]:
+        raise OutputError(f"{folder}: not empty (it holds {foreign[0]}): give a new or empty folder")
+    _remove(folder)
 
 
 def _remove(folder: Path, temporary_only: bool = False) -> None:

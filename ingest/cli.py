@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ingest import atomic
 from ingest.errors import IngestError, OptionError, OutputError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -35,12 +35,16 @@ def guarded(name: str, command: Callable[[], None]) -> int:
     """Run ``command``; the exit code, and for an error one line on stderr instead of a traceback."""
     try:
         command()
+        sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
         print(": ".join([name, "interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output, such as head, has had enough. Nothing more can be written, not even at exit.
-        sys.stdout = None
+        # The reader of our output, such as head, has had enough. What is left for Python to write at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        print(f"{name}: error: not enough memory: use smaller batches or images, or fewer workers", file=sys.stderr)
         return 1
     except IngestError as error:
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -61,7 +65,8 @@ def save_json(path: Path | None, result: dict[str, Any]) -> None:
     if path is None:
         return
     try:
-        atomic.write(path, json.dumps(result, indent=1).encode() + b"\n")
+        # Not by a rename: the file may be a link or a device.
+        path.write_text(json.dumps(result, indent=1) + "\n")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -22,6 +22,7 @@ class Dataset:
     """
 
     def __init__(self, folder: str | Path):
+        _allow_many_files()
         self.folder = Path(folder)
         self.manifest: Manifest = load_manifest(folder)
         if self.manifest.format not in formats.NAMES:
@@ -37,7 +38,10 @@ class Dataset:
         return self.manifest.records
 
     def __getitem__(self, i: int) -> Record:
-        """Record ``i``; what it holds is a view of the mapped file. Raises RecordError, naming shard and record."""
+        """Record ``i``. What it holds are views of the mapped file, which last as long as this dataset does.
+
+        Raises RecordError, naming shard and record.
+        """
         number, i_in_shard = self._locate(i)
         shard = self._shard(number)
         try:
@@ -50,9 +54,10 @@ class Dataset:
         number, i_in_shard = self._locate(i)
         return f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard}"
 
-    def describe(self, i: int, error: IngestError) -> RecordError:
+    def describe(self, i: int, error: Exception) -> RecordError:
         """What went wrong with record ``i`` after it was read: an error naming its shard, number and key."""
-        return RecordError(f"{self.where(i)}, key {self[i].key!r}: {error}: {_REMEDY}")
+        what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
+        return RecordError(f"{self.where(i)}, key {self[i].key!r}: {what}: {_REMEDY}")
 
     def close(self) -> None:
         """Unmap all shards; views of them must not be used any more."""
@@ -87,3 +92,11 @@ def _check_size(path: Path, shard: Shard) -> None:
         raise RecordError(f"{path}: cannot be read ({error.strerror}): {_REMEDY}") from error
     if size_bytes != shard.size_bytes:
         raise RecordError(f"{path}: {size_bytes} bytes, its manifest says {shard.size_bytes}: {_REMEDY}")
+
+
+def _allow_many_files() -> None:
+    """Raise the soft limit on open files: a dataset of a thousand shards has each of them open."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -25,7 +25,7 @@ CONVERSION_QUALITY = 95
 """JPEG quality of files that had to be converted: above it Pillow's documentation sees large files and no gain."""
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
-_SOS, _APP1, _APP14 = 0xDA, 0xE1, 0xEE
+_SOS, _DRI, _APP1, _APP14 = 0xDA, 0xDD, 0xE1, 0xEE
 _SOF0 = 0xC0
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 # C4, C8 and CC lie between the frame headers, but are DHT, JPG and DAC.
@@ -34,6 +34,9 @@ _NO_PAYLOAD = {0x01, *range(0xD0, 0xDA)}
 
 # Luma sampling factors whose chroma (1x1) libjpeg-turbo's API calls 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 and 4:4:1.
 _LUMA_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4)}
+
+# Not all that Pillow reads: EPS, for one, it hands to a program of the machine's.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 
 _ENDLESS = "without end marker"
 
@@ -53,6 +56,7 @@ class Header(NamedTuple):
     samplings: tuple[tuple[int, int], ...]
     adobe: int | None
     exif: bytes | None
+    has_restarts: bool
     scan: int
 
     @property
@@ -86,9 +90,10 @@ def prepare(data: bytes) -> Prepared:
     what = _what_is_odd(header)
     # Coded pixels hold no markers, so an end marker that is found is one. ImageNet has files that lack it and nothing
     # else; with it in place, all readers take them, and the decoder's complaints tell whether pixels are missing, too.
-    if data.find(_END, header.scan) < 0:
-        data, what = data + _END, what or _ENDLESS
+    # Files that simplejpeg does not read Pillow must see as they are: it complains of missing data, not of damage.
     if _is_known_to_turbojpeg(header):
+        if data.find(_END, header.scan) < 0:
+            data, what = data + _END, what or _ENDLESS
         decode(data, header.channels)
     if what in (None, _ENDLESS):
         return Prepared(data, header.height, header.width, header.channels, what and f"JPEG {what}")
@@ -97,12 +102,14 @@ def prepare(data: bytes) -> Prepared:
 
 def read_header(data: Buffer) -> Header:
     """The header of a JPEG. Raises BadSampleError where there is none, or the image would have too many pixels."""
-    frame, adobe, exif, scan = None, None, None, len(data)
+    frame, adobe, exif, has_restarts, scan = None, None, None, False, len(data)
     for marker, at, payload in _segments(memoryview(data)):
         if marker == _SOS:
             scan = at
         elif marker in _FRAMES:
             frame = (marker, bytes(payload))
+        elif marker == _DRI:
+            has_restarts = any(payload)
         elif marker == _APP14 and payload[:5] == b"Adobe" and len(payload) >= 12:
             adobe = payload[11]
         elif marker == _APP1 and payload[:6] == b"Exif\0\0":
@@ -116,20 +123,21 @@ def read_header(data: Buffer) -> Header:
     if height * width > MAX_PIXELS:
         raise BadSampleError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
     samplings = tuple((body[7 + 3 * i] >> 4, body[7 + 3 * i] & 15) for i in range(body[5]))
-    return Header(marker, body[0], height, width, samplings, adobe, exif, scan)
+    return Header(marker, body[0], height, width, samplings, adobe, exif, has_restarts, scan)
 
 
 def decode(data: Buffer, channels: int) -> np.ndarray:
     """Decode a JPEG to its end: uint8 [H, W, channels]; 1 is grey (of a colour image: its luma), 3 is RGB, 4 CMYK.
 
-    Stray bytes between the last pixel and the end marker are forgiven, since all pixels are there. Any other complaint
-    of the decoder raises BadSampleError with its words.
+    Stray bytes between the last pixel and the end marker are forgiven: some encoders leave them, and the decoder has
+    all of its pixels by then; with restart markers, of which one may be what is stray, they are not. Any other
+    complaint of the decoder raises BadSampleError with its words.
     """
     try:
         return simplejpeg.decode_jpeg(data, _COLORSPACES[channels])
     except ValueError as error:
         complaint = str(error)
-    if complaint.endswith("extraneous bytes before marker 0xd9"):
+    if complaint.endswith("extraneous bytes before marker 0xd9") and not read_header(data).has_restarts:
         return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], strict=False)
     raise BadSampleError(f"not decodable to the end: {complaint}")
 
@@ -201,11 +209,13 @@ def _convert(data: bytes) -> Prepared:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            # Checks PNG's sums, which reading the pixels does not.
+            Image.open(io.BytesIO(data), formats=_FORMATS).verify()
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
             what = f"{image.format} {image.mode}"
             pixels = _to_rgb_or_grey(image)
     except Image.UnidentifiedImageError as error:
-        raise BadSampleError("not an image of a kind that Pillow knows") from error
+        raise BadSampleError(f"not an image of a kind that can be packed ({', '.join(_FORMATS)})") from error
     except (BadSampleError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers of its many formats raise whatever the bytes drive them to

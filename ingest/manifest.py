@@ -60,7 +60,7 @@ def load_manifest(shards: str | Path) -> Manifest:
         raise ManifestError(
             f"{path}: no such file, so {shards} holds no finished dataset: make one with 'ingest build-shards'"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: cannot be read ({error}): build the dataset again") from error
     if isinstance(content, dict) and content.get("version") not in (None, VERSION):
         raise ManifestError(
@@ -83,6 +83,10 @@ def _checked(content: Any) -> Manifest:
     manifest = _typed(Manifest, {**content, "shards": shards, "classes": tuple(content["classes"])})
     if sum(shard.records for shard in shards) != manifest.records:
         raise ValueError(f"its shards' records do not add up to {manifest.records}")
+    if manifest.channels not in (1, 3):
+        raise ValueError(f"{manifest.channels} channels")
+    if len({shard.name for shard in shards}) < len(shards) or min([0, *(shard.records for shard in shards)]) < 0:
+        raise ValueError("two shards of one name, or a shard of fewer than no records")
     for shard in shards:
         # A name with a folder in it could point a reader anywhere.
         if Path(shard.name).name != shard.name:

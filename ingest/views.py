@@ -78,7 +78,11 @@ def decode(record: Record, channels: int) -> np.ndarray:
     if record.format != RAW or len(record.encoded) != math.prod(shape):
         raise RecordError(f"{len(record.encoded)} bytes of format {record.format!r} are no image of {shape}")
     pixels = np.frombuffer(record.encoded, np.uint8).reshape(shape)
-    return pixels if record.channels == channels else np.repeat(pixels, channels, axis=2)
+    if record.channels == channels:
+        return pixels
+    if record.channels != 1:
+        raise RecordError(f"{record.channels} channels in a dataset of {channels}")
+    return np.repeat(pixels, channels, axis=2)
 
 
 def random_resized_crop(height: int, width: int, draws: list[float]) -> Box:

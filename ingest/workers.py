@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing, suppress
 from functools import cache
 from multiprocessing.connection import Connection, wait
@@ -54,6 +54,7 @@ class Worker:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 stdin=subprocess.DEVNULL,
+                stdout=2,  # the parent's stdout is for results
                 pass_fds=(theirs.fileno(), *descriptors),
                 # Ctrl-C in a terminal is for the parent alone, which then ends its workers.
                 start_new_session=True,
@@ -104,7 +105,7 @@ def run(
     tasks: Iterable[Any],
     workers: int,
     progress: Callable[[int], object],
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Do ``tasks`` in ``workers`` processes, or in this one if 0, and give the results as they come.
 
     ``progress`` is called with numbers of images done. Raises what a handler raises; if a worker dies, WorkerError with

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import resource
 import subprocess
@@ -123,7 +124,7 @@ def test_odd_files_are_packed_and_bad_ones_quarantined(tmp_path: Path, name: str
     assert sorted(reasons) == sorted(key.replace("\t", r"\t").replace("\n", r"\n") for key in BAD)
     assert reasons["a/nothing.JPEG"] == "empty file"
     assert reasons["a/cut.JPEG"].startswith("not decodable to the end")
-    assert reasons["b/notes.txt"] == "not an image of a kind that Pillow knows"
+    assert reasons["b/notes.txt"] == "not an image of a kind that can be packed (JPEG, PNG, GIF, BMP, TIFF, WEBP, PPM)"
     assert reasons["README"] == "not in a class folder"
     batches = list(ingest.dataflow(tmp_path / "out", batch_size=4, image_size=32, training=False, workers=1))
     assert sorted(label for _, labels in batches for label in labels) == sorted(record.label for record in records)
@@ -139,7 +140,7 @@ def test_a_bad_file_can_end_the_build(tmp_path: Path):
 
 def test_where_nothing_can_be_packed_the_build_says_so(tmp_path: Path):
     source = put(tmp_path / "source", {"a/1.JPEG": b"", "a/2.JPEG": b"text"})
-    with pytest.raises(SourceError, match=r"none of its 2 files could be packed; see .*quarantine.tsv"):
+    with pytest.raises(SourceError, match=r"none of the source's 2 files could be packed; see .*quarantine.tsv"):
         ingest.build_shards(source, tmp_path / "out", format="tfrecord", workers=0)
     assert list(files_of(tmp_path / "out")).count("manifest.json") == 0
 
@@ -198,6 +199,17 @@ def test_a_finished_dataset_is_not_overwritten(photos: Path, shards: dict[str, P
     with pytest.raises(OutputError, match="already holds a finished dataset: remove it first, or give another folder"):
         ingest.build_shards(photos / "train", shards["lmdb"], format="lmdb")
     assert files_of(shards["lmdb"]) == before
+
+
+def test_two_builds_do_not_write_to_one_folder(photos: Path, tmp_path: Path):
+    import fcntl
+
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(OutputError, match="another build is writing to it"):
+        ingest.build_shards(photos / "train", tmp_path, format="lmdb", workers=0)
+    os.close(holder)
+    ingest.build_shards(photos / "train", tmp_path, format="lmdb", workers=0)
 
 
 def test_foreign_files_are_not_touched(photos: Path, tmp_path: Path):

@@ -81,7 +81,7 @@ def test_errors_are_one_line_and_end_with_1(
         ((*build, tmp_path / "empty", tmp_path / "out"), "empty: no images in it"),
         ((*build, photos, tmp_path / "out"), "hold folders, not images"),
         ((*build, photos / "train", shards["lmdb"]), "already holds a finished dataset: remove it first"),
-        ((*build, photos / "train", tmp_path / "missing" / "manifest.json"), "cannot be made or listed"),
+        ((*build, photos / "train", tmp_path / "missing" / "manifest.json"), "cannot be made"),
         (("profile", tmp_path / "nowhere"), "make one with 'ingest build-shards'"),
         (("profile", damaged), "manifest.json: damaged"),
         (("profile", cut), "00001-of-00005.tfrecord: 10 bytes, its manifest says"),
@@ -128,9 +128,12 @@ def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[s
 def test_a_reader_that_has_had_enough_is_no_error(shards: dict[str, Path]):
     """As in ``ingest profile ... | head -0``."""
     command = [sys.executable, "-m", "ingest", "profile", str(shards["lmdb"]), "--seconds", "0.2", "--workers", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        process.stdout.close()
-        assert "Traceback" not in process.stderr.read()
+    for unbuffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+            process.stdout.close()
+            assert b"Broken" not in process.stderr.read()
+        assert process.returncode == 1
 
 
 def test_a_build_does_not_need_the_callers_script_to_be_guarded(photos: Path, tmp_path: Path):

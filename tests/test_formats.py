@@ -120,5 +120,5 @@ def test_a_tfrecord_cut_short_is_noticed(tmp_path: Path):
 
 def test_what_is_no_lmdb_is_refused(tmp_path: Path):
     (tmp_path / "shard").write_bytes(b"no tree at all" * 1000)
-    with pytest.raises(RecordError, match="not an LMDB file"):
+    with pytest.raises(RecordError, match="cannot be opened as LMDB"):
         read("lmdb", tmp_path / "shard")

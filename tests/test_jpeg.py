@@ -60,6 +60,7 @@ BAD = {
     "not decodable to the end": BASELINE[: len(BASELINE) * 2 // 3],
     "ends before its frame header": BASELINE[:30],
     "more than the limit": BASELINE.replace(struct.pack(">HH", 40, 60), struct.pack(">HH", 60000, 60000)),
+    "a program of the machine's|not an image": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
     "0 pixels|x 0": BASELINE.replace(struct.pack(">HH", 40, 60), struct.pack(">HH", 0, 60)),
 }
 
@@ -98,6 +99,30 @@ def test_a_missing_end_marker_is_put_where_it_belongs(tail: bytes):
     assert prepared.encoded == BASELINE[:-2] + tail + BASELINE[-2:]
     assert prepared.converted == "JPEG without end marker"
     assert np.array_equal(pillow(prepared.encoded), pillow(BASELINE))
+
+
+def test_a_lost_restart_marker_is_no_stray_byte():
+    data = image_bytes("JPEG", size=(256, 256), restart_marker_rows=4)
+    last = max(data.rfind(bytes((0xFF, 0xD0 + i))) for i in range(8))
+    with pytest.raises(BadSampleError, match="not decodable to the end"):
+        jpeg.prepare(data[:last] + b"\x00" + data[last + 1 :])
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+def test_truncation_is_noticed_where_the_sampling_is_unusual(part: float):
+    data = bytearray(image_bytes("JPEG", size=(200, 200), subsampling="4:4:4"))
+    frame = data.index(b"\xff\xc0")
+    for component in range(3):
+        data[frame + 11 + 3 * component] = 0x21  # twice as many samples across, of all three
+    with pytest.raises(BadSampleError):
+        jpeg.prepare(bytes(data[: int(len(data) * part)]))
+
+
+def test_a_damaged_png_is_noticed():
+    data = bytearray(image_bytes("PNG"))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(BadSampleError, match="not decodable to the end"):
+        jpeg.prepare(bytes(data))
 
 
 def test_every_truncation_of_the_scan_is_noticed():

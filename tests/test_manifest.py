@@ -46,6 +46,9 @@ def test_a_missing_manifest_says_what_to_do(tmp_path: Path, folder: str):
         {"shards": [{"name": "../../etc/passwd", "records": 5, "size_bytes": 1, "sha256": ""}]},
         {"shards": [{"name": "a"}]},
         {"classes": None},
+        {"channels": 2},
+        {"shards": [{"name": "a", "records": n, "size_bytes": 1, "sha256": ""} for n in (6, -1)]},
+        {"shards": [{"name": "a", "records": n, "size_bytes": 1, "sha256": ""} for n in (2, 3)]},
         {"seed": None},
     ],
 )
@@ -63,7 +66,7 @@ def test_another_version_is_not_called_damaged(tmp_path: Path):
         load_manifest(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"version": 1}'])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"version": 1}'])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / "manifest.json").write_bytes(content)
     with pytest.raises(ManifestError, match="build the dataset again"):

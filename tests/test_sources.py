@@ -103,6 +103,18 @@ def test_idx(tmp_path: Path, given: str, zipped: bool):
     assert np.array_equal(np.stack([sample.data for sample in samples]), PIXELS[..., None])
 
 
+def test_a_gzipped_pair_may_lie_beside_its_unpacked_twin(tmp_path: Path):
+    put(tmp_path, {IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)})
+    put(tmp_path, {f"{n}.gz": gzip.compress((tmp_path / n).read_bytes()) for n in (IMAGES_NAME, LABELS_NAME)})
+    for name in (IMAGES_NAME, f"{IMAGES_NAME}.gz"):
+        assert [entry.label for entry in open_source(tmp_path / name).entries] == LABELS.tolist()
+
+
+def test_a_damaged_archive_beside_the_classes_is_only_a_file(tmp_path: Path):
+    put(tmp_path, {"a/1.JPEG": b"1", "b.gz": b"\x1f\x8b\x08\x00" + bytes(6) + b"\xff\xff\xff"})
+    assert [entry.key for entry in open_source(tmp_path).entries] == ["a/1.JPEG", "b.gz"]
+
+
 def test_labels_are_found_by_name_where_there_are_several(tmp_path: Path):
     put(tmp_path, {IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS), "x-labels-idx1-ubyte": idx(LABELS[::-1])})
     put(tmp_path, {"x-images-idx3-ubyte": idx(PIXELS)})
@@ -117,6 +129,8 @@ def test_labels_are_found_by_name_where_there_are_several(tmp_path: Path):
         ({IMAGES_NAME: idx(PIXELS)}, "", "0 IDX labels files beside it"),
         ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS[:5])}, "", "5 labels for the 12 images"),
         ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)[:-1]}, "", "11 of its 12 bytes"),
+        ({IMAGES_NAME: idx(PIXELS[:, :, :0]), LABELS_NAME: idx(LABELS)}, "", r"images of \(5, 0\) pixels"),
+        ({IMAGES_NAME: idx(PIXELS)[:9], LABELS_NAME: idx(LABELS)}, "", "no class folders"),
         ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)}, LABELS_NAME, "these are IDX labels"),
         ({IMAGES_NAME: idx(PIXELS), LABELS_NAME: gzip.compress(idx(LABELS))[:-12]}, "", "cannot be read"),
     ],

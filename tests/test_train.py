@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,18 @@ def test_a_network_of_colours_trains(shards: dict[str, Path], val_shards: Path, 
     done = train("--model", "alexnet-two-tower", "--steps", 2, "--batch-size", 4, "--workers", 2, *words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 2
+
+
+def test_a_damaged_record_ends_the_training_with_one_line(digits: Path, tmp_path: Path):
+    folder = shutil.copytree(digits, tmp_path / "copy")
+    for shard in folder.glob("*.tfrecord"):
+        content = bytearray(shard.read_bytes())
+        content[len(content) // 2] ^= 1
+        shard.write_bytes(content)
+    for words in (("--data", folder), ("--data", digits, "--eval-data", folder)):
+        done = train("--model", "lenet", "--model-dir", tmp_path / words[-1].name / "run", "--steps", 20, *words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.search(r"-of-00008.tfrecord, record \d+: byte \d+: its data do not match", one_line(done.stderr))
 
 
 def test_summary(tmp_path: Path):

@@ -89,7 +89,7 @@ def _environment(path: Path) -> lmdb.Environment:
         try:
             environment = lmdb.open(key[1], subdir=False, readonly=True, lock=False)
         except lmdb.Error as error:
-            raise RecordError(f"not an LMDB file ({error})") from error
+            raise RecordError(f"cannot be opened as LMDB ({error})") from error
         _environments[key] = environment
     return environment
 

@@ -47,7 +47,10 @@ def open_source(path: str | Path) -> Source:
         raise SourceError(f"{path}: no such file or folder")
     kinds = (idx.open_idx, folder.open_folder)
     for open_kind in kinds:
-        source = open_kind(path)
+        try:
+            source = open_kind(path)
+        except OSError as error:
+            raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
         if source is not None:
             if not source.entries:
                 raise SourceError(f"{path}: no images in it; a source is a folder of CLASS/IMAGE files or IDX files")

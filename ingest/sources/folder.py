@@ -38,16 +38,12 @@ class Folder:
 
 
 def open_folder(path: Path) -> Folder | None:
-    """The folder at ``path``, or None where it is a file. Raises SourceError where it cannot be listed."""
+    """The folder at ``path``, or None where it is a file. Raises SourceError where its layout is another."""
     if not path.is_dir():
         return None
-    try:
-        with os.scandir(path) as found:
-            classes = sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
-        keys = sorted(_files(path, "", ()), key=os.fsencode)
-    except OSError as error:
-        raise SourceError(f"{error.filename}: cannot be listed ({error.strerror})") from error
-    source = Folder(path, tuple(classes), keys)
+    with os.scandir(path) as found:
+        classes = sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
+    source = Folder(path, tuple(classes), sorted(_files(path, "", ()), key=os.fsencode))
     _refuse_wrong_level(source)
     return source
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -74,9 +76,12 @@ def _labels_of(images: _Idx) -> _Idx:
         raise SourceError(f"{images.path}: these are IDX labels; give the images file beside it")
     if len(images.shape) == _COLOUR and images.shape[3] not in (1, 3):
         raise SourceError(f"{images.path}: {images.shape[3]} channels; 1 and 3 can be packed")
+    if 0 in images.shape[1:]:
+        raise SourceError(f"{images.path}: images of {images.shape[1:]} pixels")
     labels = [idx for idx in _all_in(images.path.parent) if len(idx.shape) == _LABELS]
-    name = _stem(images.path).replace("images", "labels").replace("idx3", "idx1")
-    fitting = [idx for idx in labels if _stem(idx.path) == name] or labels
+    name = images.path.name.replace("images", "labels").replace("idx3", "idx1")
+    same_name = [idx for idx in labels if idx.path.name == name]
+    fitting = same_name or [idx for idx in labels if _stem(idx.path.name) == _stem(name)] or labels
     if len(fitting) != 1:
         raise SourceError(f"{images.path}: {len(fitting)} IDX labels files beside it; it needs one, named {name}")
     if fitting[0].shape[0] != images.shape[0]:
@@ -99,8 +104,8 @@ def _look_at(path: Path) -> _Idx | None:
             dimensions = file.read(1)[0]
             if dimensions not in (_LABELS, _GREY, _COLOUR):
                 return None
-            return _Idx(path, tuple(np.frombuffer(file.read(4 * dimensions), ">u4").tolist()))
-    except (OSError, EOFError, IndexError, ValueError):
+            return _Idx(path, struct.unpack(f">{dimensions}I", file.read(4 * dimensions)))
+    except (OSError, EOFError, IndexError, struct.error, zlib.error):
         return None
 
 
@@ -110,7 +115,7 @@ def _read(idx: _Idx) -> np.ndarray:
             file.seek(4 + 4 * len(idx.shape))
             size_bytes = math.prod(idx.shape)
             data = file.read(size_bytes)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{idx.path}: cannot be read ({error}): fetch it again") from error
     if len(data) != size_bytes:
         raise SourceError(f"{idx.path}: {len(data)} of its {size_bytes} bytes of data are there: fetch it again")
@@ -123,8 +128,8 @@ def _open(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path)) if zipped else open(path, "rb")
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz")
+def _stem(name: str) -> str:
+    return name.removesuffix(".gz")
 
 
 def _numbered(i: int, count: int) -> str:
