@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
@@ -95,7 +95,7 @@ class _Pending:
     slot: int
     size: int
     is_filled: bool = False
-    failure: IngestError | None = field(default=None)
+    failure: IngestError | None = None
 
 
 def batches(shards: str | Path, options: BatchOptions) -> Iterator[Batch]:

@@ -118,7 +118,7 @@ def build_shards(
     source = open_source(src)
     tasks = plan(source, options)
     folder = Path(out)
-    _check_place(folder, Path(src))
+    _make_folder(folder, Path(src))
     with _writing(folder), _locked(folder):
         _clear(folder)
         return _build(source, folder, options, tasks)
@@ -262,7 +262,7 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror}): make room, then start again") from error
 
 
-def _check_place(out: Path, src: Path) -> None:
+def _make_folder(out: Path, src: Path) -> None:
     """Make the folder to write to. Raises OutputError where it is inside the source, or cannot be made."""
     try:
         if out.resolve().is_relative_to(src.resolve()):
