@@ -157,30 +157,41 @@ def make_record(sample: Sample, synset: str, options: BuildOptions) -> tuple[Rec
 
     Raises BadSampleError where the sample cannot be decoded.
     """
-    if isinstance(sample.data, bytes):
-        file = jpeg.prepare(sample.data)
-        if options.encoding == "keep":
-            encoded, kind, (height, width, channels) = file.encoded, JPEG, file[1:4]
-        else:
-            encoded, kind, (height, width, channels) = _encode(jpeg.decode(file.encoded, file.channels), options)
-        converted = file.converted
-    else:
-        encoded, kind, (height, width, channels) = _encode(sample.data, options)
-        converted = None
+    encoded, segments, kind, shape, converted = _encode(sample.data, options)
+    height, width, channels = shape
     record = Record(
         channels=channels, label=sample.label, synset=synset, encoded=encoded, key=sample.key, format=kind,
-        height=height, segments=b"", width=width,
+        height=height, segments=segments, width=width,
     )  # fmt: skip
     return record, converted
 
 
-def _encode(pixels: np.ndarray, options: BuildOptions) -> tuple[bytes, str, tuple[int, ...]]:
-    """Encoded bytes, their format, and their height, width and channels; pixels unless JPEG is asked for."""
+class _Encoded(NamedTuple):
+    """What is packed of an image; ``shape`` is its height, width and channels."""
+
+    encoded: bytes
+    segments: bytes
+    format: str
+    shape: tuple[int, ...]
+    converted: str | None
+
+
+def _encode(data: bytes | np.ndarray, options: BuildOptions) -> _Encoded:
+    if isinstance(data, bytes) and options.encoding == "keep":
+        return _of_jpeg(jpeg.prepare(data))
+    if isinstance(data, bytes):
+        pixels, converted = jpeg.read_pixels(data, options.resize or 0)
+    else:
+        pixels, converted = data, None
     if options.resize:
         pixels = views.shrink(pixels, options.resize)
     if options.encoding == "jpeg":
-        return jpeg.encode(pixels, options.quality, "4:2:0"), JPEG, pixels.shape
-    return pixels.tobytes(), RAW, pixels.shape
+        return _of_jpeg(jpeg.encode_pixels(pixels, options.quality, "4:2:0"))._replace(converted=converted)
+    return _Encoded(pixels.tobytes(), b"", RAW, pixels.shape, converted)
+
+
+def _of_jpeg(file: jpeg.Prepared) -> _Encoded:
+    return _Encoded(file.encoded, file.segments, JPEG, (file.height, file.width, file.channels), file.converted)
 
 
 class _Packer:

@@ -8,13 +8,12 @@ number * 8 + its wire type, and a value; wire type 2 is a length and as many byt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import index
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from ingest.compiled import compiled
 from ingest.errors import RecordError
 
 Buffer = bytes | bytearray | memoryview
@@ -70,6 +69,12 @@ _NAMES = (
 _VARINT, _BYTES = 0, 2
 _BYTES_LIST, _INT64_LIST = 1, 3
 
+_NAME_BYTES = np.frombuffer(b"".join(_NAMES), np.uint8)
+_NAME_ENDS = np.cumsum([len(name) for name in _NAMES])
+_IS_NUMBER = np.array([name in ("channels", "label", "height", "width") for name in Record._fields])
+_SEGMENTS = Record._fields.index("segments")
+_MISSING = -(2**63)
+
 
 def pack(record: Record) -> bytes:
     """The serialized ``tf.train.Example`` of ``record``; its entries are sorted by name, so that it is unique."""
@@ -86,16 +91,15 @@ def unpack(payload: Buffer) -> Record:
 
     Raises RecordError where ``payload`` is no ``tf.train.Example`` or lacks a field.
     """
-    try:
-        features: dict[bytes, Any] = {b"image/segments": b"", **dict(_features(memoryview(payload)))}
-        channels, label, synset, encoded, key, kind, height, segments, width = (features[name] for name in _NAMES)
-        # index() and memoryview() refuse a value of the other kind.
-        return Record(
-            index(channels), index(label), _text(synset), memoryview(encoded), _text(key), _text(kind),
-            index(height), memoryview(segments), index(width),
-        )  # fmt: skip
-    except (LookupError, TypeError, ValueError) as error:
-        raise RecordError("the payload is not a tf.train.Example of an image") from error
+    view = memoryview(payload)
+    places = _find_fields(np.frombuffer(view, np.uint8), _NAME_BYTES, _NAME_ENDS).tolist()
+    if not places:
+        raise RecordError("the payload is not a tf.train.Example of an image")
+    channels, label, synset, encoded, key, kind, height, segments, width = places
+    return Record(
+        channels[0], label[0], _text(view, synset), view[encoded[0] : encoded[1]], _text(view, key), _text(view, kind),
+        height[0], view[segments[0] : segments[1]], width[0],
+    )  # fmt: skip
 
 
 def _feature(value: int | str | Buffer) -> bytes:
@@ -119,49 +123,106 @@ def _varint(value: int) -> bytes:
     return bytes(result)
 
 
-def _text(value: Buffer) -> str:
-    return str(value, "utf-8", "surrogateescape")
+def _text(payload: memoryview, place: list[int]) -> str:
+    return str(payload[place[0] : place[1]], "utf-8", "surrogateescape")
 
 
-def _features(example: memoryview) -> Iterator[tuple[bytes, Any]]:
-    for _, features in _fields(example):
-        for _, entry in _fields(features):
-            parts = dict(_fields(entry))
-            name = bytes(parts[1])
-            if name in _NAMES:
-                yield from ((name, value) for value in _first_value(parts[2]))
+@compiled
+def _find_fields(payload: np.ndarray, names: np.ndarray, name_ends: np.ndarray) -> np.ndarray:
+    """Where each field's value starts and ends in ``payload``, or the number that it is, int64 [names, 2].
 
-
-def _first_value(feature: memoryview) -> Iterator[Any]:
-    for kind, values in _fields(feature):
-        for _, value in _fields(values):
-            # A list of integers is packed into one field of bytes; other writers may use a field for each.
-            yield _read_varint(value, 0)[0] if kind == _INT64_LIST and not isinstance(value, int) else value
-            return
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, Any]]:
-    """The number and value of each field: an int for wire type 0, a view for wire type 2."""
+    Nothing where ``payload`` is no ``tf.train.Example`` or lacks a field other than the segments.
+    """
+    nothing = np.empty((0, 2), np.int64)
+    found = np.full((len(name_ends), 2), _MISSING, np.int64)
+    found[_SEGMENTS] = 0
     at = 0
-    while at < len(message):
-        tag, at = _read_varint(message, at)
-        size, after = _read_varint(message, at)
-        if tag & 7 == _VARINT:
-            yield tag >> 3, size
-            at = after
-        elif tag & 7 == _BYTES and after + size <= len(message):
-            yield tag >> 3, message[after : after + size]
-            at = after + size
-        else:
-            raise ValueError("not a field of a tf.train.Example, or one that is cut short")
+    while at < len(payload):
+        _, features, features_end, at = _field_at(payload, at, len(payload))
+        if at < 0:
+            return nothing
+        while features < features_end:
+            _, entry, entry_end, features = _field_at(payload, features, features_end)
+            if features < 0 or not _find_field(payload, entry, entry_end, names, name_ends, found):
+                return nothing
+    return found if found.min() > _MISSING else nothing
 
 
-def _read_varint(message: memoryview, at: int) -> tuple[int, int]:
-    result = 0
+@compiled
+def _find_field(
+    payload: np.ndarray, at: int, end: int, names: np.ndarray, name_ends: np.ndarray, found: np.ndarray
+) -> bool:
+    """Put the place of an entry's value into ``found``, if it is one of ours; False if it is not sound."""
+    name, name_end, feature, feature_end = 0, 0, 0, 0
+    while at < end:
+        number, start, stop, at = _field_at(payload, at, end)
+        if at < 0:
+            return False
+        if number == 1:
+            name, name_end = start, stop
+        elif number == 2:
+            feature, feature_end = start, stop
+    place = _index_of(payload, name, name_end, names, name_ends)
+    if place < 0:
+        return True
+    kind, values, values_end, after = _field_at(payload, feature, feature_end)
+    if after < 0 or values_end < values:
+        return False
+    _, value, value_end, after = _field_at(payload, values, values_end)
+    if kind == _BYTES_LIST:
+        found[place] = value, value_end
+        return after > 0 and value_end >= value and not _IS_NUMBER[place]
+    if kind == _INT64_LIST and after > 0 and value_end >= value:
+        # A list of integers is packed into one field of bytes; other writers may use a field for each.
+        value, after = _varint_at(payload, value, value_end)
+    found[place] = value, value
+    return kind == _INT64_LIST and after > 0 and _IS_NUMBER[place]
+
+
+@compiled
+def _index_of(payload: np.ndarray, start: int, end: int, names: np.ndarray, name_ends: np.ndarray) -> int:
+    first = 0
+    for place in range(len(name_ends)):
+        if name_ends[place] - first == end - start:
+            i = 0
+            while i < end - start and names[first + i] == payload[start + i]:
+                i += 1
+            if i == end - start:
+                return place
+        first = name_ends[place]
+    return -1
+
+
+@compiled
+def _field_at(payload: np.ndarray, at: int, end: int) -> tuple[int, int, int, int]:
+    """Number of the field at byte ``at``, where its value starts and ends, and where the next field begins.
+
+    Of a varint, the value itself and -1. The next field begins below zero where this is none that we read, or it does
+    not end by byte ``end``.
+    """
+    tag, at = _varint_at(payload, at, end)
+    if at < 0:
+        return 0, 0, 0, -1
+    value, at = _varint_at(payload, at, end)
+    if at < 0:
+        return 0, 0, 0, -1
+    if tag & 7 == _VARINT:
+        return tag >> 3, value, -1, at
+    if tag & 7 == _BYTES and 0 <= value <= end - at:
+        return tag >> 3, at, at + value, at + value
+    return 0, 0, 0, -1
+
+
+@compiled
+def _varint_at(payload: np.ndarray, at: int, end: int) -> tuple[int, int]:
+    """A number, and where it ends, or -1 where it does not by byte ``end``, or has more than 64 bits."""
+    result = np.int64(0)
     for shift in range(0, 64, 7):
-        byte = message[at]
+        if at >= end:
+            return 0, -1
+        byte = np.int64(payload[at])
         at += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:
             return result, at
-    raise ValueError("a number is longer than 64 bits")
+    return 0, -1

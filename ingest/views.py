@@ -7,13 +7,13 @@ EXIF orientation is not applied, as in every published ImageNet pipeline: pixels
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ingest import jpeg
 from ingest.errors import RecordError
+from ingest.jpeg import Region
 from ingest.sample import JPEG, RAW, Record
 
 AREA = (0.08, 1.0)
@@ -24,15 +24,6 @@ al., "Going Deeper with Convolutions" (2014), section 6, with the tries and the 
 
 EVALUATION_SCALE = 256 / 224
 """An evaluation image's short side over the side of its centre crop: Krizhevsky et al. (2012), section 2."""
-
-
-class Box(NamedTuple):
-    """A region of an image, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 def single_threaded() -> None:
@@ -47,9 +38,8 @@ def training_view(record: Record, draws: np.ndarray, out: np.ndarray) -> None:
     where the record cannot be decoded.
     """
     numbers = draws.tolist()
-    pixels = decode(record, out.shape[2])
-    height, width, _ = pixels.shape
-    _resize(pixels, random_resized_crop(height, width, numbers), out)
+    region = random_resized_crop(record.height, record.width, numbers)
+    _resize(decode(record, out.shape[2], region), out)
     if numbers[4 * TRIES] < 0.5:
         # After the resize: a negative stride in its input would make cv2 copy the whole crop.
         plane = _plane(out)
@@ -62,30 +52,38 @@ def evaluation_view(record: Record, out: np.ndarray) -> None:
     Equal to a resize of the short side to S * 256/224 and a centre crop, in one step: the centre square of 224/256 of
     the short side, resized to S. Raises RecordError or BadSampleError where the record cannot be decoded.
     """
-    pixels = decode(record, out.shape[2])
-    height, width, _ = pixels.shape
-    _resize(pixels, centre_crop(height, width, out.shape[0]), out)
+    region = centre_crop(record.height, record.width, out.shape[0])
+    _resize(decode(record, out.shape[2], region), out)
 
 
-def decode(record: Record, channels: int) -> np.ndarray:
-    """All pixels of a record as uint8 [H, W, channels]; grey becomes RGB by repetition where ``channels`` is 3.
+def decode(record: Record, channels: int, region: Region | None = None) -> np.ndarray:
+    """The pixels of a region of a record, or of all of it, uint8 [H, W, channels], decoding little more than that.
 
-    Raises RecordError where the record's fields disagree, BadSampleError where its JPEG cannot be decoded.
+    Grey becomes RGB by repetition where ``channels`` is 3. Raises RecordError where the record's fields disagree,
+    BadSampleError where its JPEG cannot be decoded.
     """
-    if record.format == JPEG:
-        return jpeg.decode(record.encoded, channels)
-    shape = record.height, record.width, record.channels
-    if record.format != RAW or len(record.encoded) != math.prod(shape):
-        raise RecordError(f"{len(record.encoded)} bytes of format {record.format!r} are no image of {shape}")
-    pixels = np.frombuffer(record.encoded, np.uint8).reshape(shape)
-    if record.channels == channels:
+    if region and record.segments and record.format == JPEG:
+        return jpeg.decode_region(record.encoded, record.segments, channels, region)
+    pixels = jpeg.decode(record.encoded, channels) if record.format == JPEG else _raw_pixels(record)
+    if pixels.shape[:2] != (record.height, record.width):
+        raise RecordError(f"its JPEG has {pixels.shape[:2]} rows and columns, not {record.height, record.width}")
+    if region:
+        pixels = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
+    if pixels.shape[2] == channels:
         return pixels
-    if record.channels != 1:
+    if pixels.shape[2] != 1:
         raise RecordError(f"{record.channels} channels in a dataset of {channels}")
     return np.repeat(pixels, channels, axis=2)
 
 
-def random_resized_crop(height: int, width: int, draws: list[float]) -> Box:
+def _raw_pixels(record: Record) -> np.ndarray:
+    shape = record.height, record.width, record.channels
+    if record.format != RAW or len(record.encoded) != math.prod(shape):
+        raise RecordError(f"{len(record.encoded)} bytes of format {record.format!r} are no image of {shape}")
+    return np.frombuffer(record.encoded, np.uint8).reshape(shape)
+
+
+def random_resized_crop(height: int, width: int, draws: list[float]) -> Region:
     """A region of a ``height`` x ``width`` image, of random area and aspect ratio, from uniform ``draws``, four a try.
 
     The aspect ratio is uniform in its logarithm, so that wide and tall are equally likely. If ten tries do not fit, the
@@ -98,15 +96,14 @@ def random_resized_crop(height: int, width: int, draws: list[float]) -> Box:
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = int(draws[at + 2] * (height - crop_height + 1))
             left = int(draws[at + 3] * (width - crop_width + 1))
-            return Box(top, left, crop_height, crop_width)
-    return _centred(height, width, max(1, min(height, round(width / ASPECT[0]))),
-                    max(1, min(width, round(height * ASPECT[1]))))  # fmt: skip
+            return Region(top, left, crop_height, crop_width)
+    return _centred(height, width, min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1])))
 
 
-def centre_crop(height: int, width: int, size: int) -> Box:
+def centre_crop(height: int, width: int, size: int) -> Region:
     """The square in the centre of which the evaluation view of side ``size`` is made."""
     if height == width == size:
-        return Box(0, 0, size, size)
+        return Region(0, 0, size, size)
     side = max(1, round(min(height, width) / EVALUATION_SCALE))
     return _centred(height, width, side, side)
 
@@ -125,13 +122,14 @@ def _between(bounds: tuple[float, float], draw: float) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * draw
 
 
-def _centred(height: int, width: int, crop_height: int, crop_width: int) -> Box:
-    return Box((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
+def _centred(height: int, width: int, crop_height: int, crop_width: int) -> Region:
+    return Region((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
 
 
-def _resize(pixels: np.ndarray, box: Box, out: np.ndarray) -> None:
-    region = pixels[box.top : box.top + box.height, box.left : box.left + box.width]
-    cv2.resize(_plane(region), out.shape[1::-1], dst=_plane(out), interpolation=cv2.INTER_LINEAR)
+def _resize(pixels: np.ndarray, out: np.ndarray) -> None:
+    if pixels.size == 0:
+        raise RecordError("its region is empty")
+    cv2.resize(_plane(pixels), out.shape[1::-1], dst=_plane(out), interpolation=cv2.INTER_LINEAR)
 
 
 def _plane(pixels: np.ndarray) -> np.ndarray:

@@ -1,0 +1,31 @@
+"""Everything about JPEG: what is packed of an image file, and pixels of it again, of the whole image or of a region.
+
+    file --- prepare -------> baseline JPEG with restart markers, offsets of its segments --- decode_region ---> pixels
+          `- read_pixels ---> pixels --- encode_pixels ---^
+
+    markers.py    the segments around the coded data
+    entropy.py    the coded data: Huffman codes and coefficients
+    restarts.py   a JPEG's coefficients coded anew, with restart markers
+    region.py     a region cut out of it
+    codec.py      pixels, by libjpeg-turbo and Pillow
+    prepare.py    which of these a file needs
+"""
+
+from ingest.jpeg.codec import decode, decode_region, encode
+from ingest.jpeg.markers import MAX_PIXELS
+from ingest.jpeg.prepare import CONVERSION_QUALITY, Prepared, encode_pixels, prepare, read_pixels
+from ingest.jpeg.region import Region, cut
+
+__all__ = [
+    "CONVERSION_QUALITY",
+    "MAX_PIXELS",
+    "Prepared",
+    "Region",
+    "cut",
+    "decode",
+    "decode_region",
+    "encode",
+    "encode_pixels",
+    "prepare",
+    "read_pixels",
+]

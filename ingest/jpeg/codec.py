@@ -1,0 +1,97 @@
+"""Image files to pixels, and pixels to JPEG: the one room of simplejpeg (libjpeg-turbo) and Pillow."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from ingest.errors import BadSampleError
+from ingest.jpeg.markers import read_header
+from ingest.jpeg.region import Region, cut
+from ingest.sample import Buffer
+
+# Not all that Pillow reads: EPS, for one, it hands to a program of the machine's.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+
+_COLORSPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
+
+_STRAY_BYTES = "extraneous bytes before marker 0xd9"
+
+
+def decode(data: Buffer, channels: int, short_side: int = 0) -> np.ndarray:
+    """Decode a JPEG to its end: uint8 [H, W, channels]; 1 is grey (of a colour image: its luma), 3 is RGB, 4 CMYK.
+
+    With ``short_side`` it may be decoded at a half, a quarter or an eighth of its size, as long as no side becomes
+    shorter than that: the inverse DCT of a block's lowest frequencies alone.
+
+    Stray bytes between the last pixel and the end marker are forgiven: some encoders leave them, and the decoder has
+    all of its pixels by then; with restart markers, of which one may be what is stray, they are not. Any other
+    complaint of the decoder raises BadSampleError with its words.
+    """
+    smallest = {"min_height": short_side, "min_width": short_side, "min_factor": 2} if short_side else {}
+    try:
+        return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], **smallest)
+    except ValueError as error:
+        complaint = str(error)
+    if complaint.endswith(_STRAY_BYTES) and not read_header(data).has_restarts:
+        return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], strict=False, **smallest)
+    raise BadSampleError(f"not decodable to the end: {complaint}")
+
+
+def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region) -> np.ndarray:
+    """Decode a region of a JPEG with restart ``segments``, and little more: uint8 [region.height, region.width,
+    channels], equal to that part of what decode() gives. Errors are those of decode() and of cut()."""
+    part = cut(data, segments, region)
+    pixels = decode(part.encoded, channels)
+    return pixels[part.top : part.top + region.height, part.left : part.left + region.width]
+
+
+def encode(pixels: np.ndarray, quality: int, subsampling: str) -> bytes:
+    """A baseline JPEG of uint8 [H, W, 1 or 3]; ``subsampling`` is ``4:4:4`` or ``4:2:0``."""
+    colorspace = "GRAY" if pixels.shape[2] == 1 else "RGB"
+    colorsubsampling = "Gray" if pixels.shape[2] == 1 else subsampling.replace(":", "")
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, colorspace, colorsubsampling, fastdct=False)
+
+
+def decode_any(data: bytes) -> tuple[np.ndarray, str]:
+    """The pixels of any image file that Pillow reads, uint8 [H, W, 1 or 3], and what it was, such as ``PNG P``.
+
+    Raises BadSampleError where it cannot be decoded to its end.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Checks PNG's sums, which reading the pixels does not.
+            Image.open(io.BytesIO(data), formats=FORMATS).verify()
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            return _to_rgb_or_grey(image), f"{image.format} {image.mode}"
+    except Image.UnidentifiedImageError as error:
+        raise BadSampleError(f"not an image of a kind that can be packed ({', '.join(FORMATS)})") from error
+    except (BadSampleError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers of its many formats raise whatever the bytes drive them to
+        raise BadSampleError(f"not decodable to the end: {error}") from error
+
+
+def _to_rgb_or_grey(image: Image.Image) -> np.ndarray:
+    image.load()
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_wide_grey(np.asarray(image))
+    if image.mode in ("1", "L", "LA", "La"):
+        return np.asarray(image.convert("L"))[:, :, None]
+    if image.mode in ("P", "PA"):
+        # Straight to RGB, a palette's transparent entries would be taken for a colour.
+        image = image.convert("RGBA")
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_wide_grey(pixels: np.ndarray) -> np.ndarray:
+    low, high = pixels.min(), pixels.max()
+    if not (low >= 0 and high <= 65_535) or pixels.dtype.kind == "f":
+        raise BadSampleError(f"grey levels from {low} to {high} ({pixels.dtype}); 8 and 16 bits can be packed")
+    # 65535 / 255 = 257: white stays white.
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)[:, :, None]

@@ -1,0 +1,148 @@
+"""The JPEG that is packed of an image file.
+
+Files are known by their content, never by their name. A Huffman-coded JPEG keeps its coefficients, and so its pixels;
+whatever else is an image is decoded and encoded anew.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import NamedTuple
+
+import numpy as np
+
+from ingest.errors import BadSampleError
+from ingest.jpeg.codec import decode, decode_any, encode
+from ingest.jpeg.markers import END, SOF0, SOF1, SOF2, START, Header, read_header
+from ingest.jpeg.restarts import OddScanError, with_restarts
+
+CONVERSION_QUALITY = 95
+"""JPEG quality of files that had to be converted: above it Pillow's documentation sees large files and no gain."""
+
+_MAX_SIDE = 65_500  # of a JPEG, to libjpeg
+
+_PROGRESSIVE = {SOF2, 0xC6, 0xCA, 0xCE}
+
+# Luma sampling factors whose chroma (1x1) libjpeg-turbo's API calls 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 and 4:4:1.
+_LUMA_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4)}
+
+_ENDLESS = "without end marker"
+
+
+class Prepared(NamedTuple):
+    """A baseline JPEG ready to be packed, with the offsets of its restart segments (little-endian uint32, or nothing).
+
+    ``converted`` says what it was, such as ``PNG P``, or is None if it was a baseline JPEG.
+    """
+
+    encoded: bytes
+    segments: bytes
+    height: int
+    width: int
+    channels: int
+    converted: str | None
+
+
+def prepare(data: bytes) -> Prepared:
+    """The baseline RGB or grey JPEG to pack for an image file, with restart markers.
+
+    Of the same coefficients as the file, where it is a JPEG of eight bits, Huffman-coded, in usual colours and sampling.
+    One whose coded data are not plainly sound, but please the decoder, is packed as it is, without offsets. Whatever
+    else is an image is decoded and encoded anew.
+
+    Every file is decoded to its end first. Raises BadSampleError where that fails, with the reason.
+    """
+    header = _jpeg_header(data)
+    if header and _keeps_coefficients(header):
+        what = _what_is_odd(header)
+        with suppress(OddScanError):
+            encoded, segments, had_end = with_restarts(data, header)
+            return _prepared(encoded, segments, header, what if had_end else what or _ENDLESS)
+        if header.frame == SOF0:
+            data, what = _with_end(data, header, what)
+            decode(data, header.channels)
+            return _prepared(data, b"", header, what)
+    pixels, converted = read_pixels(data)
+    return encode_pixels(pixels, CONVERSION_QUALITY, "4:4:4")._replace(converted=converted)
+
+
+def read_pixels(data: bytes, short_side: int = 0) -> tuple[np.ndarray, str | None]:
+    """The pixels of an image file, uint8 [H, W, 1 or 3], and what it was if it was no baseline JPEG.
+
+    A JPEG may be decoded at a part of its size, of which no side is shorter than ``short_side`` (0: at its size). Raises
+    BadSampleError where the file cannot be decoded to its end.
+    """
+    header = _jpeg_header(data)
+    if not header:
+        return decode_any(data)
+    what = _what_is_odd(header)
+    # Files that libjpeg-turbo's API does not read, Pillow must see as they are: it complains of missing data, not of
+    # damage.
+    if header.channels in (1, 3, 4) and _is_of_usual_sampling(header):
+        data, what = _with_end(data, header, what)
+        pixels = decode(data, header.channels, short_side)
+        if header.channels < 4:
+            return pixels, what and f"JPEG {what}"
+    return decode_any(data)[0], f"JPEG {what}"
+
+
+def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> Prepared:
+    """The baseline JPEG, with restart markers, of uint8 [H, W, 1 or 3]; ``subsampling`` is ``4:4:4`` or ``4:2:0``.
+
+    Raises BadSampleError where it would be too large for one.
+    """
+    height, width, _ = pixels.shape
+    if max(height, width) > _MAX_SIDE:
+        raise BadSampleError(f"{width} x {height} pixels do not fit a JPEG, which ends at {_MAX_SIDE} a side")
+    data = encode(pixels, quality, subsampling)
+    header = read_header(data)
+    try:
+        encoded, segments, _ = with_restarts(data, header)
+    except OddScanError:  # too large for it
+        encoded, segments = data, b""
+    return _prepared(encoded, segments, header, None)
+
+
+def _jpeg_header(data: bytes) -> Header | None:
+    """The header of a file that is a JPEG, or None."""
+    if not data:
+        raise BadSampleError("empty file")
+    return read_header(data) if data.startswith(START) else None
+
+
+def _prepared(encoded: bytes, segments: bytes, header: Header, what: str | None) -> Prepared:
+    return Prepared(encoded, segments, header.height, header.width, header.channels, what and f"JPEG {what}")
+
+
+def _keeps_coefficients(header: Header) -> bool:
+    return (
+        header.channels in (1, 3) and header.precision == 8 and header.frame in (SOF0, SOF1, SOF2)
+        and _is_of_usual_sampling(header)
+    )  # fmt: skip
+
+
+def _what_is_odd(header: Header) -> str | None:
+    """What a JPEG is that is no baseline JPEG of usual sampling, in a word or two, or None."""
+    if header.channels == 4:
+        return "YCCK" if header.adobe_transform == 2 else "CMYK"
+    if not _is_of_usual_sampling(header):
+        return "of unusual sampling"
+    if header.frame in _PROGRESSIVE:
+        return "progressive"
+    return "not baseline" if header.frame != SOF0 or header.precision != 8 else None
+
+
+def _is_of_usual_sampling(header: Header) -> bool:
+    luma, *chroma = [(component.h, component.v) for component in header.components]
+    return header.channels == 1 or (luma in _LUMA_SAMPLINGS and chroma[:2] == [(1, 1), (1, 1)])
+
+
+def _with_end(data: bytes, header: Header, what: str | None) -> tuple[bytes, str | None]:
+    """The file with an end marker, and what is odd about it.
+
+    Coded pixels hold no markers, so an end marker that is found is one. ImageNet has files that lack it and nothing
+    else; with it in place, all readers take them, and the decoder's complaints tell whether pixels are missing, too.
+    """
+    if data.find(END, header.scan) < 0:
+        return data + END, what or _ENDLESS
+    return data, what

@@ -1,0 +1,145 @@
+"""The cut: of a JPEG with restart markers, a JPEG of a region, without decoding anything.
+
+The restart interval divides the MCUs of a row, so that a row of MCUs is a number of whole segments. Those that cover the
+region, row by row, put after the same headers with a new height and width in SOF and their markers numbered from zero,
+are again a JPEG: of the region, and a little more.
+
+    + - - - - - - + - - - - - - + - - - - - - + - - - - - - +      a row of MCUs is four segments here
+    |             |######|######|             |             |
+    + - - - - - - +######|######+ - - - - - - + - - - - - - +      # the region: its segments, cut below and on the
+    |             |######|######|             |             |        right where it ends
+    + - - - - - - + - - - - - - + - - - - - - + - - - - - - +
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ingest.compiled import compiled
+from ingest.errors import RecordError
+from ingest.sample import Buffer
+
+_MARGIN = 2
+"""Pixels around the region where chroma is subsampled: "fancy" upsampling (libjpeg's jdsample.c) makes a pixel of the
+nearest chroma sample and of the next, which at the edge of an image is missing."""
+
+
+class Region(NamedTuple):
+    """A part of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+class Cut(NamedTuple):
+    """A JPEG of a region, uint8, and how many rows and columns of it come before the region."""
+
+    encoded: np.ndarray
+    top: int
+    left: int
+
+
+def cut(encoded: Buffer, segments: Buffer, region: Region) -> Cut:
+    """The JPEG of ``region`` in the JPEG ``encoded``, whose restart segments begin at the offsets ``segments``,
+    little-endian uint32. Its pixels there are those that decoding all of ``encoded`` gives.
+
+    Raises RecordError where the offsets are not those of such a JPEG, or the region is not within it.
+    """
+    top, left, height, width = region
+    data, offsets = np.frombuffer(encoded, np.uint8), np.frombuffer(segments, "<u4")
+    result, skipped_rows, skipped_columns = _cut(data, offsets, top, left, height, width)
+    if not len(result):
+        raise RecordError(f"its restart segments do not fit its JPEG, or {region} lies outside of it")
+    return Cut(result, skipped_rows, skipped_columns)
+
+
+@compiled
+def _cut(
+    data: np.ndarray, offsets: np.ndarray, top: int, left: int, height: int, width: int
+) -> tuple[np.ndarray, int, int]:
+    nothing = np.empty(0, np.uint8)
+    segments = len(offsets) - 1
+    scan = np.int64(offsets[0]) if segments > 0 else 0
+    if scan > len(data):
+        return nothing, 0, 0
+    frame, interval, h, v = _read_head(data, scan)
+    if frame == 0 or interval == 0:
+        return nothing, 0, 0
+    image_height, image_width = _uint16(data, frame + 5), _uint16(data, frame + 7)
+    mcus_a_row, mcu_rows = (image_width + 8 * h - 1) // (8 * h), (image_height + 8 * v - 1) // (8 * v)
+    segments_a_row = mcus_a_row // interval
+    if (
+        segments_a_row * interval != mcus_a_row or segments_a_row * mcu_rows != segments
+        or min(top, left) < 0 or min(height, width) < 1 or top + height > image_height or left + width > image_width
+    ):  # fmt: skip
+        return nothing, 0, 0
+    # Chroma that is not subsampled in a direction needs no neighbours in it.
+    margin_x, margin_y = (_MARGIN if h > 1 else 0), (_MARGIN if v > 1 else 0)
+    right, bottom = min(image_width, left + width + margin_x), min(image_height, top + height + margin_y)
+    segment_width = 8 * h * interval
+    first_column, last_column = max(0, left - margin_x) // segment_width, (right - 1) // segment_width
+    first_row, last_row = max(0, top - margin_y) // (8 * v), (bottom - 1) // (8 * v)
+
+    size = scan + 2
+    for row in range(first_row, last_row + 1):
+        for column in range(first_column, last_column + 1):
+            i = row * segments_a_row + column
+            start, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
+            if not scan <= start < end <= len(data):
+                return nothing, 0, 0
+            size += end - start + 2
+    out = np.empty(size, np.uint8)
+    out[:scan] = data[:scan]
+    # A decoder must find all MCUs of the last segment in the image, if only their first column.
+    origin = first_column * segment_width
+    needed = min(image_width - origin, ((last_column + 1 - first_column) * interval - 1) * 8 * h + 1)
+    _put_uint16(out, frame + 5, bottom - first_row * 8 * v)
+    _put_uint16(out, frame + 7, max(right - origin, needed))
+    to, number = scan, 0
+    for row in range(first_row, last_row + 1):
+        for column in range(first_column, last_column + 1):
+            i = row * segments_a_row + column
+            start, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
+            if i + 1 < segments:
+                end -= 2  # the next segment's marker
+            if number:
+                out[to], out[to + 1] = 0xFF, 0xD0 + ((number - 1) & 7)
+                to += 2
+            out[to : to + end - start] = data[start:end]
+            to += end - start
+            number += 1
+    out[to], out[to + 1] = 0xFF, 0xD9
+    return out[: to + 2], top - first_row * 8 * v, left - origin
+
+
+@compiled
+def _read_head(data: np.ndarray, scan: int) -> tuple[int, int, int, int]:
+    """Where SOF is, the restart interval, and MCUs' height and width in blocks; zeros where there is no such thing."""
+    frame, interval, h, v = 0, 0, 1, 1
+    at = 2
+    while at + 12 <= scan:
+        marker = data[at + 1]
+        if data[at] != 0xFF:
+            return 0, 0, 1, 1
+        if marker == 0xC0 or marker == 0xC1:
+            frame = at
+            if data[at + 9] > 1:  # components; the scan of a single one has a block an MCU
+                h, v = max(1, np.int64(data[at + 11] >> 4)), max(1, np.int64(data[at + 11] & 15))
+        elif marker == 0xDD:
+            interval = _uint16(data, at + 4)
+        at += 2 + _uint16(data, at + 2)
+    return frame, interval, h, v
+
+
+@compiled
+def _uint16(data: np.ndarray, at: int) -> int:
+    return np.int64(data[at]) << 8 | np.int64(data[at + 1])
+
+
+@compiled
+def _put_uint16(out: np.ndarray, at: int, value: int) -> None:
+    out[at], out[at + 1] = value >> 8, value & 0xFF
