@@ -134,7 +134,7 @@ def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batc
     """Write the views and labels of ``batch`` into ``out``; gives the number of images."""
     at = 0
     for span, records in batch:
-        draws = order.draws(options.seed, span.epoch, span.first, span.length)
+        draws = order.draws(options.seed, span.epoch, span.first, span.length).tolist()
         for i, number in enumerate(records.tolist()):
             record = dataset[number]
             try:

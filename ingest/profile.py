@@ -136,7 +136,7 @@ def _prefixes(dataset: Dataset, options: ProfileOptions) -> dict[str, Iterator[o
     """An endless iterator for each stage but the stream; each step handles one image."""
     channels, size = dataset.manifest.channels, options.image_size
     records = order.epoch_order(len(dataset), 0, 0)[:_IMAGES].tolist()
-    draws = order.draws(0, 0, 0, len(records))
+    draws = order.draws(0, 0, 0, len(records)).tolist()
     batch = np.empty((options.batch_size, size, size, channels), np.uint8)
     labels = np.empty(options.batch_size, np.int32)
     views.single_threaded()

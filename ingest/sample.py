@@ -92,7 +92,7 @@ def unpack(payload: Buffer) -> Record:
     Raises RecordError where ``payload`` is no ``tf.train.Example`` or lacks a field.
     """
     view = memoryview(payload)
-    places = _find_fields(np.frombuffer(view, np.uint8), _NAME_BYTES, _NAME_ENDS).tolist()
+    places = _find_fields(np.frombuffer(view, np.uint8)).tolist()
     if not places:
         raise RecordError("the payload is not a tf.train.Example of an image")
     channels, label, synset, encoded, key, kind, height, segments, width = places
@@ -128,13 +128,13 @@ def _text(payload: memoryview, place: list[int]) -> str:
 
 
 @compiled
-def _find_fields(payload: np.ndarray, names: np.ndarray, name_ends: np.ndarray) -> np.ndarray:
-    """Where each field's value starts and ends in ``payload``, or the number that it is, int64 [names, 2].
+def _find_fields(payload: np.ndarray) -> np.ndarray:
+    """Where each field's value starts and ends in ``payload``, or the number that it is, int64 [fields, 2].
 
     Nothing where ``payload`` is no ``tf.train.Example`` or lacks a field other than the segments.
     """
     nothing = np.empty((0, 2), np.int64)
-    found = np.full((len(name_ends), 2), _MISSING, np.int64)
+    found = np.full((len(_NAME_ENDS), 2), _MISSING, np.int64)
     found[_SEGMENTS] = 0
     at = 0
     while at < len(payload):
@@ -143,15 +143,13 @@ def _find_fields(payload: np.ndarray, names: np.ndarray, name_ends: np.ndarray) 
             return nothing
         while features < features_end:
             _, entry, entry_end, features = _field_at(payload, features, features_end)
-            if features < 0 or not _find_field(payload, entry, entry_end, names, name_ends, found):
+            if features < 0 or not _find_field(payload, entry, entry_end, found):
                 return nothing
     return found if found.min() > _MISSING else nothing
 
 
 @compiled
-def _find_field(
-    payload: np.ndarray, at: int, end: int, names: np.ndarray, name_ends: np.ndarray, found: np.ndarray
-) -> bool:
+def _find_field(payload: np.ndarray, at: int, end: int, found: np.ndarray) -> bool:
     """Put the place of an entry's value into ``found``, if it is one of ours; False if it is not sound."""
     name, name_end, feature, feature_end = 0, 0, 0, 0
     while at < end:
@@ -162,7 +160,7 @@ def _find_field(
             name, name_end = start, stop
         elif number == 2:
             feature, feature_end = start, stop
-    place = _index_of(payload, name, name_end, names, name_ends)
+    place = _index_of(payload, name, name_end)
     if place < 0:
         return True
     kind, values, values_end, after = _field_at(payload, feature, feature_end)
@@ -180,16 +178,17 @@ def _find_field(
 
 
 @compiled
-def _index_of(payload: np.ndarray, start: int, end: int, names: np.ndarray, name_ends: np.ndarray) -> int:
+def _index_of(payload: np.ndarray, start: int, end: int) -> int:
+    """Which of our names stands there, or -1."""
     first = 0
-    for place in range(len(name_ends)):
-        if name_ends[place] - first == end - start:
+    for place in range(len(_NAME_ENDS)):
+        if _NAME_ENDS[place] - first == end - start:
             i = 0
-            while i < end - start and names[first + i] == payload[start + i]:
+            while i < end - start and _NAME_BYTES[first + i] == payload[start + i]:
                 i += 1
             if i == end - start:
                 return place
-        first = name_ends[place]
+        first = _NAME_ENDS[place]
     return -1
 
 

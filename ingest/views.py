@@ -22,6 +22,8 @@ TRIES = 10
 """Random resized crop: share of the image's area, aspect ratio, and tries before the centre is taken. From Szegedy et
 al., "Going Deeper with Convolutions" (2014), section 6, with the tries and the fallback of torchvision."""
 
+_LOG_ASPECT = (math.log(ASPECT[0]), math.log(ASPECT[1]))
+
 EVALUATION_SCALE = 256 / 224
 """An evaluation image's short side over the side of its centre crop: Krizhevsky et al. (2012), section 2."""
 
@@ -31,16 +33,15 @@ def single_threaded() -> None:
     cv2.setNumThreads(1)
 
 
-def training_view(record: Record, draws: np.ndarray, out: np.ndarray) -> None:
+def training_view(record: Record, draws: list[float], out: np.ndarray) -> None:
     """Write a random resized crop, flipped or not, into ``out``, uint8 [S, S, C], bilinearly and without antialias.
 
     ``draws`` are the record's uniform numbers in this epoch, from order.draws. Raises RecordError or BadSampleError
     where the record cannot be decoded.
     """
-    numbers = draws.tolist()
-    region = random_resized_crop(record.height, record.width, numbers)
+    region = random_resized_crop(record.height, record.width, draws)
     _resize(decode(record, out.shape[2], region), out)
-    if numbers[4 * TRIES] < 0.5:
+    if draws[4 * TRIES] < 0.5:
         # After the resize: a negative stride in its input would make cv2 copy the whole crop.
         plane = _plane(out)
         cv2.flip(plane, 1, dst=plane)
@@ -91,7 +92,7 @@ def random_resized_crop(height: int, width: int, draws: list[float]) -> Region:
     """
     for at in range(0, 4 * TRIES, 4):
         area = height * width * _between(AREA, draws[at])
-        aspect = math.exp(_between((math.log(ASPECT[0]), math.log(ASPECT[1])), draws[at + 1]))
+        aspect = math.exp(_between(_LOG_ASPECT, draws[at + 1]))
         crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < crop_width <= width and 0 < crop_height <= height:
             top = int(draws[at + 2] * (height - crop_height + 1))

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 import ingest
 from ingest.synth import SynthOptions, synthesize
+
+# The first example of a property may be what has its function compiled.
+settings.register_profile("ingest", deadline=None)
+settings.load_profile("ingest")
 
 FORMATS = ("tfrecord", "lmdb")
 

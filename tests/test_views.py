@@ -81,8 +81,8 @@ def test_an_image_of_the_size_asked_for_is_shown_as_it_is():
 
 def test_training_shows_the_crop_and_its_mirror_image():
     pixels = gradient(200, 300)
-    draws = order.draws(3, 0, 0, 1)[0]
-    box = views.random_resized_crop(200, 300, draws.tolist())
+    draws = order.draws(3, 0, 0, 1)[0].tolist()
+    box = views.random_resized_crop(200, 300, draws)
     out = {flip: np.empty((64, 64, 3), np.uint8) for flip in (0.0, 0.5)}
     for flip, view in out.items():
         draws[40] = flip
@@ -100,7 +100,7 @@ def test_raw_and_jpeg_records_show_the_same(channels: int):
     record = raw(smooth)._replace(encoded=encoded, format="JPEG")
     views_of = [np.empty((32, 32, channels), np.uint8) for _ in range(2)]
     for out, one in zip(views_of, (raw(smooth), record)):
-        views.training_view(one, order.draws(0, 0, 0, 1)[0], out)
+        views.training_view(one, order.draws(0, 0, 0, 1)[0].tolist(), out)
     assert np.abs(views_of[0].astype(int) - views_of[1]).max() <= 3
 
 

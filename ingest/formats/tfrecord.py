@@ -59,24 +59,34 @@ class TFRecordShard:
             self._map = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._data = memoryview(self._map or b"")
         self._offsets = _load_offsets(path, self._data)
+        self._is_checked = bytearray(len(self))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def get(self, i: int) -> Buffer:
-        """Record ``i`` as a view of the file. Raises RecordError where one of its two sums is wrong."""
-        start, end = self._offsets[i], self._offsets[i + 1]
-        if _length_at(self._data, start) != end - start - _HEADER.size - _FOOTER.size:
-            raise RecordError(f"byte {start}: its length is damaged")
-        payload = self._data[start + _HEADER.size : end - _FOOTER.size]
-        if _FOOTER.unpack_from(self._data, end - _FOOTER.size)[0] != _masked_crc(payload):
-            raise RecordError(f"byte {start}: its data do not match their checksum")
+        """Record ``i`` as a view of the file. Raises RecordError where one of its two sums is wrong.
+
+        They are checked when the record is first asked for: what was read from the disk does not change in memory.
+        """
+        start, end = self._offsets[i] + _HEADER.size, self._offsets[i + 1] - _FOOTER.size
+        payload = self._data[start:end]
+        if not self._is_checked[i]:
+            _check(self._data, start, end)
+            self._is_checked[i] = True
         return payload
 
     def close(self) -> None:
         """Unmap the file; views that are still held keep it mapped."""
         self._data = memoryview(b"")
         self._map = None
+
+
+def _check(data: memoryview, start: int, end: int) -> None:
+    if _length_at(data, start - _HEADER.size) != end - start:
+        raise RecordError(f"byte {start - _HEADER.size}: its length is damaged")
+    if _FOOTER.unpack_from(data, end)[0] != _masked_crc(data[start:end]):
+        raise RecordError(f"byte {start - _HEADER.size}: its data do not match their checksum")
 
 
 def _masked_crc(data: Buffer) -> int:

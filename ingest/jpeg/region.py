@@ -84,16 +84,15 @@ def _cut(
     first_column, last_column = max(0, left - margin_x) // segment_width, (right - 1) // segment_width
     first_row, last_row = max(0, top - margin_y) // (8 * v), (bottom - 1) // (8 * v)
 
-    size = scan + 2
+    size = scan
     for row in range(first_row, last_row + 1):
-        for column in range(first_column, last_column + 1):
-            i = row * segments_a_row + column
+        for i in range(row * segments_a_row + first_column, row * segments_a_row + last_column + 1):
             start, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-            if not scan <= start < end <= len(data):
+            if not scan <= start <= end - 2 <= len(data) - 2:
                 return nothing, 0, 0
-            size += end - start + 2
-    out = np.empty(size, np.uint8)
-    out[:scan] = data[:scan]
+            size += end - start
+    out = np.empty(size + 2, np.uint8)
+    _copy(data, 0, out, 0, scan)
     # A decoder must find all MCUs of the last segment in the image, if only their first column.
     origin = first_column * segment_width
     needed = min(image_width - origin, ((last_column + 1 - first_column) * interval - 1) * 8 * h + 1)
@@ -101,19 +100,25 @@ def _cut(
     _put_uint16(out, frame + 7, max(right - origin, needed))
     to, number = scan, 0
     for row in range(first_row, last_row + 1):
-        for column in range(first_column, last_column + 1):
-            i = row * segments_a_row + column
-            start, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-            if i + 1 < segments:
-                end -= 2  # the next segment's marker
-            if number:
-                out[to], out[to + 1] = 0xFF, 0xD0 + ((number - 1) & 7)
-                to += 2
-            out[to : to + end - start] = data[start:end]
-            to += end - start
+        # All of a row at once: its segments lie one behind the other, each with the next one's marker at its end.
+        first, last = row * segments_a_row + first_column, row * segments_a_row + last_column
+        start, end = np.int64(offsets[first]), np.int64(offsets[last + 1])
+        _copy(data, start, out, to, end - start)
+        for i in range(first, min(last + 1, segments - 1)):
+            out[to + np.int64(offsets[i + 1]) - start - 1] = 0xD0 + (number & 7)
             number += 1
+        to += end - start
+    if last_row + 1 < mcu_rows or last_column + 1 < segments_a_row:
+        to -= 2  # the marker of a segment that is not there
     out[to], out[to + 1] = 0xFF, 0xD9
     return out[: to + 2], top - first_row * 8 * v, left - origin
+
+
+@compiled
+def _copy(data: np.ndarray, start: int, out: np.ndarray, to: int, size: int) -> None:
+    # With indexes that have no sign this becomes a block copy; a slice does not, nor do indexes that may be negative.
+    for i in range(np.uint64(size)):
+        out[np.uint64(to) + i] = data[np.uint64(start) + i]
 
 
 @compiled
