@@ -1,61 +1,89 @@
 #!/usr/bin/env python3
-"""Our loader beside tf.data: the same files, the same task, the same minute.
+"""Our loader beside others: the same images, the same task, the same minutes.
 
-The task is the training view of ImageNet: random resized crop to 224, bilinear without antialias, flip, uint8, batches
-of 64. The loaders are measured in turn, several times over, and medians compared, because machines drift.
+Photographs are packed three times: as published, as JPEGs with a short side of 256, and as their pixels. On each, every
+loader that can read it runs in a process of its own (see contestants.py). They are measured in turn, several rounds
+long, and medians compared, because machines drift. Loaders that clash with our packages bring their own Python:
+
+    python benchmarks/loaders.py train --peer dali=~/dali/bin/python --peer ffcv=~/ffcv/bin/python
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
+import signal
+import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-import tensorflow as tf
-
 import ingest
-from ingest.batches import BatchOptions, batches
+from ingest.dataset import Dataset
 from ingest.synth import SynthOptions, synthesize
-from ingest.views import AREA, ASPECT, TRIES
 
-BATCH, SIZE = 64, 224
-ROUNDS = 5
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "as published": {"encoding": "keep"},
+    "256 px JPEG": {"encoding": "jpeg", "resize": 256},
+    "256 px pixels": {"encoding": "raw", "resize": 256},
+}
+
+LOADERS = {
+    "as published": ["ingest", "ingest lmdb", "tf.data", "tensorpack", "dali", "ffcv", "torch", "ceiling"],
+    "256 px JPEG": ["ingest", "ingest lmdb", "tf.data", "tensorpack", "dali", "ffcv", "torch", "ceiling"],
+    "256 px pixels": ["ingest", "ingest lmdb", "ffcv raw", "ceiling"],
+}
+
+PEERS = ("dali", "ffcv", "torch")
+
+MIN_IMAGES = 3000
+"""Fewer are repeated to as many: the end of an epoch, at which some loaders start anew, is rare in real ones."""
 
 
 def main() -> None:
-    """Build shards of the photographs, measure each loader on them, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "photos", nargs="?", type=Path, help="a folder of CLASS/IMAGE files (default: 800 drawn pictures)"
+    """Pack, measure, print the table, write what was asked for."""
+    args = parse()
+    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
+        photos = repeated(args.photos or draw(Path(scratch) / "photos"), Path(scratch) / "repeated")
+        results = {}
+        for encoding in args.encodings:
+            folder = pack(photos, Path(scratch) / encoding.replace(" ", "-"), encoding)
+            results[encoding] = measure(folder, loaders_of(encoding, args.peer), args)
+            print_table(encoding, results[encoding])
+    record = {"machine": machine(), "workers": args.workers, "rounds": args.rounds, "results": results}
+    if args.json:
+        args.json.write_text(json.dumps(record, indent=2) + "\n")
+    if args.chart:
+        draw_chart(results, args.chart)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("photos", nargs="?", type=Path, help="a folder of CLASS/IMAGE (default: 800 drawn pictures)")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
-    parser.add_argument("--seconds", type=float, default=4, help="for each loader in each of 5 rounds (default: 4)")
+    parser.add_argument("--seconds", type=float, default=4, help="for each loader in each round (default: 4)")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--encodings", nargs="+", choices=list(ENCODINGS), default=list(ENCODINGS))
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"also measure one of {', '.join(PEERS)}"
+    )
+    parser.add_argument("--scratch", type=Path, help="where to pack (default: the system's temporary folder)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements")
+    parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw them (needs matplotlib)")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        photos = args.photos or draw(Path(folder) / "photos")
-        shards = {name: Path(folder) / name for name in ("tfrecord", "lmdb")}
-        for name, out in shards.items():
-            ingest.build_shards(photos, out, format=name)
-        rates = measure(
-            {
-                "ingest, tfrecord": ours(shards["tfrecord"], args.workers),
-                "ingest, lmdb": ours(shards["lmdb"], args.workers),
-                "tf.data": tf_data(shards["tfrecord"], args.workers),
-            },
-            args.seconds,
-        )
-    print(f"{args.workers} workers on {len(os.sched_getaffinity(0))} cores, batches of {BATCH} x {SIZE} x {SIZE} x 3")
-    print(f"{'loader':<20}{'images/s':>10}{'x tf.data':>12}")
-    for name, rate in rates.items():
-        print(f"{name:<20}{rate:>10,.0f}{rate / rates['tf.data']:>12.2f}")
+    args.peer = dict(peer.split("=", 1) for peer in args.peer if "=" in peer)
+    if unknown := set(args.peer) - set(PEERS):
+        parser.error(f"--peer {unknown.pop()}: give one of {', '.join(PEERS)}, as NAME=PYTHON")
+    return args
 
 
 def draw(folder: Path) -> Path:
@@ -64,65 +92,130 @@ def draw(folder: Path) -> Path:
     return folder / "train"
 
 
-def measure(loaders: dict[str, Iterator[Any]], seconds: float) -> dict[str, float]:
-    """Median images/s of each loader."""
-    rates: dict[str, list[float]] = {name: [] for name in loaders}
-    for _ in range(ROUNDS):
-        for name, loader in loaders.items():
-            # Not timed: what was made ready in the meantime, and the start of workers.
-            for _ in range(20):
-                next(loader)
-            start, done = time.perf_counter(), 0
-            while time.perf_counter() - start < seconds:
-                next(loader)
-                done += BATCH
-            rates[name].append(done / (time.perf_counter() - start))
-            print(f"{name}: {rates[name][-1]:,.0f} images/s", file=sys.stderr)
-    return {name: median(values) for name, values in rates.items()}
+def repeated(photos: Path, folder: Path) -> Path:
+    """A folder with links to ``photos``, as often as it takes to have MIN_IMAGES."""
+    files = [path for path in sorted(photos.glob("*/*")) if path.is_file()]
+    for turn in range(-(-MIN_IMAGES // len(files))):
+        for path in files:
+            link = folder / path.parent.name / f"{turn}-{path.name}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+    return folder
 
 
-def ours(shards: Path, workers: int) -> Iterator[Any]:
-    """Endless training batches of ours."""
-    return batches(shards, BatchOptions(BATCH, training=True, image_size=SIZE, workers=workers))
+def pack(photos: Path, folder: Path, encoding: str) -> Path:
+    """The images in both formats of ours, and, where they are JPEGs, as files for those who read files.
+
+    The files are what is in our shards, so that all decode the same bytes; of pixels, they are JPEGs of quality 90.
+    """
+    for name in ("tfrecord", "lmdb"):
+        ingest.build_shards(photos, folder / name, format=name, **ENCODINGS[encoding])
+    for number, record in enumerate(Dataset(folder / "tfrecord")):
+        path = folder / "files" / record.synset / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(record.encoded if record.format == "JPEG" else as_jpeg(record))
+    return folder
 
 
-def tf_data(shards: Path, workers: int) -> Iterator[Any]:
-    """The same by tf.data as its guide recommends: parallel map of a fused decode and crop, AUTOTUNE, prefetch."""
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = workers
-    dataset = (
-        tf.data.Dataset.list_files(str(shards / "*.tfrecord"), seed=0)
-        .interleave(tf.data.TFRecordDataset, num_parallel_calls=tf.data.AUTOTUNE)
-        .repeat()
-        .shuffle(256, seed=0)
-        .map(training_view, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(BATCH, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
-    )
-    return iter(dataset.with_options(options))
+def as_jpeg(record: Any) -> bytes:
+    """A JPEG of a record of pixels."""
+    from ingest import jpeg, views
+
+    return jpeg.encode(views.decode(record, record.channels), 90, "4:2:0")
 
 
-def training_view(payload: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Image uint8 [SIZE, SIZE, 3] and label of a record."""
-    record = tf.io.parse_single_example(
-        payload,
-        {
-            "image/encoded": tf.io.FixedLenFeature([], tf.string),
-            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
-        },
-    )
-    encoded = record["image/encoded"]
-    begin, size, _ = tf.image.sample_distorted_bounding_box(
-        tf.io.extract_jpeg_shape(encoded),
-        tf.zeros([1, 0, 4]),
-        area_range=AREA,
-        aspect_ratio_range=ASPECT,
-        max_attempts=TRIES,
-        use_image_if_no_bounding_boxes=True,
-    )
-    crop = tf.io.decode_and_crop_jpeg(encoded, tf.concat([begin[:2], size[:2]], 0), channels=3)
-    image = tf.image.random_flip_left_right(tf.image.resize(crop, [SIZE, SIZE]))
-    return tf.cast(image + 0.5, tf.uint8), tf.cast(record["image/class/label"], tf.int32)
+def loaders_of(encoding: str, peers: dict[str, str]) -> dict[str, str]:
+    """The loaders to measure, and the Python of each."""
+    pythons = {name: peers.get(name.split()[0], None if name.split()[0] in PEERS else sys.executable)
+               for name in LOADERS[encoding]}  # fmt: skip
+    return {name: str(Path(python).expanduser()) for name, python in pythons.items() if python}
+
+
+def measure(folder: Path, loaders: dict[str, str], args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """For each loader its version, its images/s in each round, and their median."""
+    with ExitStack() as stack:
+        running = {
+            # The ceiling is that of as many processes, each of which does nothing but its own decoding.
+            name: [
+                stack.enter_context(contestant(name, python, folder, args.workers))
+                for _ in range(args.workers if name == "ceiling" else 1)
+            ]
+            for name, python in loaders.items()
+        }
+        versions = {name: [answer(process) for process in group][0] for name, group in running.items()}
+        rounds: dict[str, list[float]] = {name: [] for name in running}
+        for _ in range(args.rounds):
+            for name, group in running.items():
+                for process in group:
+                    process.stdin.write(f"{args.seconds}\n")
+                rounds[name].append(sum(float(answer(process)) for process in group))
+                print(f"{name}: {rounds[name][-1]:,.0f} images/s", file=sys.stderr)
+    return {name: {"version": versions[name], "images_per_second": median(rates), "rounds": rates}
+            for name, rates in rounds.items()}  # fmt: skip
+
+
+@contextmanager
+def contestant(name: str, python: str, folder: Path, workers: int) -> Iterator[Any]:
+    """A contestant's process; it and its children are ended with the block."""
+    command = [python, str(Path(__file__).with_name("contestants.py")), name, str(folder), str(workers)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        # All of its group: tensorpack's processes do not end with their parent.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answer(process: Any) -> str:
+    """A contestant's next line."""
+    line = process.stdout.readline()
+    if not line:
+        sys.exit(f"{' '.join(process.args[:3])} failed; what it printed stands above")
+    return line.strip()
+
+
+def print_table(encoding: str, rates: dict[str, dict[str, Any]]) -> None:
+    """Images/s, and in relation to tf.data, or where it cannot read the encoding to FFCV, and to the ceiling."""
+    ceiling = rates["ceiling"]["images_per_second"]
+    base = next((name for name in ("tf.data", "ffcv raw") if name in rates), "ingest")
+    print(f"\n{encoding:<20}{'images/s':>10}{'x ' + base:>14}{'of the ceiling':>18}")
+    for name, measured in rates.items():
+        rate = measured["images_per_second"]
+        print(f"{name:<20}{rate:>10,.0f}{rate / rates[base]['images_per_second']:>14.2f}{rate / ceiling:>18.0%}")
+
+
+def machine() -> dict[str, str | int]:
+    """What it ran on."""
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    return {"cpu": names[0], "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def draw_chart(results: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
+    """A bar for each loader, a panel for each encoding."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(1, len(results), figsize=(4.2 * len(results), 3.4), squeeze=False)
+    for panel, (encoding, rates) in zip(panels[0], results.items()):
+        names = sorted(rates, key=lambda name: rates[name]["images_per_second"])
+        values = [rates[name]["images_per_second"] for name in names]
+        colors = ["#d0d0d0" if name == "ceiling" else "#d1495b" if "ingest" in name else "#8d99ae" for name in names]
+        bars = panel.barh(names, values, color=colors)
+        panel.bar_label(bars, [f"{value:,.0f}" for value in values], padding=3, fontsize=8)
+        panel.set_title(f"{encoding}, images/s", fontsize=10)
+        panel.set_xlim(0, 1.2 * max(values))
+        panel.set_xticks([])
+        panel.spines[["top", "right", "bottom"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ The batches are a function of the dataset and the options alone: the same bytes 
 from __future__ import annotations
 
 import os
+import selectors
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,15 +174,18 @@ def _filled_by_workers(
         for _ in range(workers):
             worker = Worker(_Filler, dataset.folder, options, descriptor, shape, descriptors=(descriptor,))
             queues[stack.enter_context(closing(worker))] = deque()
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for worker in queues:
+            selector.register(worker, selectors.EVENT_READ)
         line: deque[_Pending] = deque()  # all batches that are under way, in order
         while True:
             _hand_on_jobs(todo, slots, queues, line)
             if not line:
                 return
             # Without waiting if there is a batch to give: those who are done should get their next job first.
-            ready: list[Worker] = wait(list(queues), 0 if line[0].is_filled else None)  # type: ignore
-            for worker in ready:
-                _collect(worker, queues[worker])
+            ready = selector.select(0 if line[0].is_filled else None)
+            for key, _ in ready:
+                _collect(key.fileobj, queues[key.fileobj])  # type: ignore[arg-type, index]
             if line[0].is_filled and not ready:
                 batch = line.popleft()
                 if batch.failure:

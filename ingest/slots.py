@@ -5,6 +5,7 @@ The memory has no name in any file system, so that nothing can be left behind, h
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import tempfile
@@ -82,7 +83,7 @@ def slot_bytes(shape: tuple[int, ...]) -> int:
 
 
 def _images_bytes(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape))
+    return math.prod(shape)
 
 
 def _in_pages(size_bytes: int) -> int:

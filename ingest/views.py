@@ -40,11 +40,10 @@ def training_view(record: Record, draws: list[float], out: np.ndarray) -> None:
     where the record cannot be decoded.
     """
     region = random_resized_crop(record.height, record.width, draws)
-    _resize(decode(record, out.shape[2], region), out)
+    _resize(decode_region(record, out.shape[2], region), out)
     if draws[4 * TRIES] < 0.5:
         # After the resize: a negative stride in its input would make cv2 copy the whole crop.
-        plane = _plane(out)
-        cv2.flip(plane, 1, dst=plane)
+        cv2.flip(out, 1, dst=out if out.shape[2] > 1 else out[:, :, 0])
 
 
 def evaluation_view(record: Record, out: np.ndarray) -> None:
@@ -54,30 +53,36 @@ def evaluation_view(record: Record, out: np.ndarray) -> None:
     the short side, resized to S. Raises RecordError or BadSampleError where the record cannot be decoded.
     """
     region = centre_crop(record.height, record.width, out.shape[0])
-    _resize(decode(record, out.shape[2], region), out)
+    _resize(decode_region(record, out.shape[2], region), out)
 
 
-def decode(record: Record, channels: int, region: Region | None = None) -> np.ndarray:
-    """The pixels of a region of a record, or of all of it, uint8 [H, W, channels], decoding little more than that.
+def decode_region(record: Record, channels: int, region: Region) -> np.ndarray:
+    """The pixels of a region of a record, uint8 [region.height, region.width, 1 or ``channels``], decoding little more.
 
-    Grey becomes RGB by repetition where ``channels`` is 3. Raises RecordError where the record's fields disagree,
-    BadSampleError where its JPEG cannot be decoded.
+    One channel, where ``channels`` is 3, is grey that is stored as pixels. Raises RecordError where the record's fields
+    disagree, BadSampleError where its JPEG cannot be decoded.
     """
-    if region and record.segments and record.format == JPEG:
+    if record.format == JPEG and record.segments:
         return jpeg.decode_region(record.encoded, record.segments, channels, region)
-    pixels = jpeg.decode(record.encoded, channels) if record.format == JPEG else _raw_pixels(record)
-    if pixels.shape[:2] != (record.height, record.width):
-        raise RecordError(f"its JPEG has {pixels.shape[:2]} rows and columns, not {record.height, record.width}")
-    if region:
-        pixels = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
-    if pixels.shape[2] == channels:
-        return pixels
-    if pixels.shape[2] != 1:
-        raise RecordError(f"{record.channels} channels in a dataset of {channels}")
-    return np.repeat(pixels, channels, axis=2)
+    pixels = _all_pixels(record, channels)
+    if pixels.shape[:2] != (record.height, record.width) or pixels.shape[2] not in (1, channels):
+        shape = record.height, record.width, channels
+        raise RecordError(f"its pixels are {pixels.shape}, where its fields and the dataset say {shape}")
+    return pixels[region.top : region.top + region.height, region.left : region.left + region.width]
 
 
-def _raw_pixels(record: Record) -> np.ndarray:
+def decode(record: Record, channels: int) -> np.ndarray:
+    """All pixels of a record, uint8 [H, W, channels]; grey becomes RGB by repetition where ``channels`` is 3.
+
+    Errors are those of decode_region.
+    """
+    pixels = _all_pixels(record, channels)
+    return pixels if pixels.shape[2] == channels else np.repeat(pixels, channels, axis=2)
+
+
+def _all_pixels(record: Record, channels: int) -> np.ndarray:
+    if record.format == JPEG:
+        return jpeg.decode(record.encoded, channels)
     shape = record.height, record.width, record.channels
     if record.format != RAW or len(record.encoded) != math.prod(shape):
         raise RecordError(f"{len(record.encoded)} bytes of format {record.format!r} are no image of {shape}")
@@ -128,11 +133,16 @@ def _centred(height: int, width: int, crop_height: int, crop_width: int) -> Regi
 
 
 def _resize(pixels: np.ndarray, out: np.ndarray) -> None:
+    """Write ``pixels`` into ``out``, resized; grey into all of its channels."""
     if pixels.size == 0:
         raise RecordError("its region is empty")
-    cv2.resize(_plane(pixels), out.shape[1::-1], dst=_plane(out), interpolation=cv2.INTER_LINEAR)
-
-
-def _plane(pixels: np.ndarray) -> np.ndarray:
-    # cv2 knows a one-channel image as [H, W] only, and would give a new array instead of writing to ``dst``.
-    return pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    size = out.shape[1], out.shape[0]
+    if pixels.shape[2] == out.shape[2] > 1:
+        cv2.resize(pixels, size, dst=out, interpolation=cv2.INTER_LINEAR)
+        return
+    # cv2 knows an image of one channel as [H, W] only, and would give a new array instead of writing to ``dst``.
+    grey = cv2.resize(pixels[:, :, 0], size, interpolation=cv2.INTER_LINEAR)
+    if out.shape[2] == 1:
+        out[:, :, 0] = grey
+    else:
+        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=out)

@@ -14,6 +14,7 @@ ended: the worker then ends itself, the parent raises WorkerError.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -155,6 +156,8 @@ def serve(descriptor: int) -> None:
         make_handler, args = connection.recv()
         # Made with the first task, so that what goes wrong in it is answered like any other failure.
         handler = cache(lambda: make_handler(*args))
+        # What is loaded by now lives as long as the worker: the collector need not look at it again and again.
+        gc.freeze()
         while True:
             task = connection.recv()
             connection.send(_attempt(handler, task, lambda images: connection.send(Progress(images))))

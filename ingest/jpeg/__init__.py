@@ -14,14 +14,14 @@
 from ingest.jpeg.codec import decode, decode_region, encode
 from ingest.jpeg.markers import MAX_PIXELS
 from ingest.jpeg.prepare import CONVERSION_QUALITY, Prepared, encode_pixels, prepare, read_pixels
-from ingest.jpeg.region import Region, cut
+from ingest.jpeg.region import Region, cut_region
 
 __all__ = [
     "CONVERSION_QUALITY",
     "MAX_PIXELS",
     "Prepared",
     "Region",
-    "cut",
+    "cut_region",
     "decode",
     "decode_region",
     "encode",

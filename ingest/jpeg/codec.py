@@ -11,7 +11,7 @@ from PIL import Image
 
 from ingest.errors import BadSampleError
 from ingest.jpeg.markers import read_header
-from ingest.jpeg.region import Region, cut
+from ingest.jpeg.region import Region, cut_region
 from ingest.sample import Buffer
 
 # Not all that Pillow reads: EPS, for one, it hands to a program of the machine's.
@@ -44,8 +44,8 @@ def decode(data: Buffer, channels: int, short_side: int = 0) -> np.ndarray:
 
 def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region) -> np.ndarray:
     """Decode a region of a JPEG with restart ``segments``, and little more: uint8 [region.height, region.width,
-    channels], equal to that part of what decode() gives. Errors are those of decode() and of cut()."""
-    part = cut(data, segments, region)
+    channels], equal to that part of what decode() gives. Errors are those of decode() and of cut_region()."""
+    part = cut_region(data, segments, region)
     pixels = decode(part.encoded, channels)
     return pixels[part.top : part.top + region.height, part.left : part.left + region.width]
 

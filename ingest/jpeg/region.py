@@ -43,18 +43,16 @@ class Cut(NamedTuple):
     left: int
 
 
-def cut(encoded: Buffer, segments: Buffer, region: Region) -> Cut:
+def cut_region(encoded: Buffer, segments: Buffer, region: Region) -> Cut:
     """The JPEG of ``region`` in the JPEG ``encoded``, whose restart segments begin at the offsets ``segments``,
     little-endian uint32. Its pixels there are those that decoding all of ``encoded`` gives.
 
     Raises RecordError where the offsets are not those of such a JPEG, or the region is not within it.
     """
-    top, left, height, width = region
-    data, offsets = np.frombuffer(encoded, np.uint8), np.frombuffer(segments, "<u4")
-    result, skipped_rows, skipped_columns = _cut(data, offsets, top, left, height, width)
-    if not len(result):
+    cut = Cut(*_cut(np.frombuffer(encoded, np.uint8), np.frombuffer(segments, "<u4"), *region))
+    if not len(cut.encoded):
         raise RecordError(f"its restart segments do not fit its JPEG, or {region} lies outside of it")
-    return Cut(result, skipped_rows, skipped_columns)
+    return cut
 
 
 @compiled
