@@ -75,7 +75,7 @@ class _Rows(NamedTuple):
     """A part of a batch within one epoch: where it stands in the epoch, and the records it shows."""
 
     span: Span
-    records: np.ndarray
+    records: list[int]
 
 
 class _Job(NamedTuple):
@@ -124,10 +124,10 @@ def _rows(batch: list[Span], options: BatchOptions, n: int) -> list[_Rows]:
     return [_Rows(span, _records(span, options, n)) for span in batch]
 
 
-def _records(span: Span, options: BatchOptions, n: int) -> np.ndarray:
+def _records(span: Span, options: BatchOptions, n: int) -> list[int]:
     if options.training:
-        return order.epoch_order(n, options.seed, span.epoch)[span.first : span.first + span.length]
-    return np.arange(span.first, span.first + span.length)
+        return order.epoch_order(n, options.seed, span.epoch)[span.first : span.first + span.length].tolist()
+    return list(range(span.first, span.first + span.length))
 
 
 def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batch) -> int:
@@ -135,7 +135,7 @@ def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batc
     at = 0
     for span, records in batch:
         draws = order.draws(options.seed, span.epoch, span.first, span.length).tolist()
-        for i, number in enumerate(records.tolist()):
+        for i, number in enumerate(records):
             record = dataset[number]
             try:
                 if options.training and options.augment:

@@ -179,15 +179,17 @@ class _Encoded(NamedTuple):
 def _encode(data: bytes | np.ndarray, options: BuildOptions) -> _Encoded:
     if isinstance(data, bytes) and options.encoding == "keep":
         return _of_jpeg(jpeg.prepare(data))
-    if isinstance(data, bytes):
-        pixels, converted = jpeg.read_pixels(data, options.resize or 0)
-    else:
-        pixels, converted = data, None
-    if options.resize:
-        pixels = views.shrink(pixels, options.resize)
+    image = jpeg.read_pixels(data, options.resize or 0) if isinstance(data, bytes) else jpeg.Pixels.of(data)
+    pixels = views.shrink(image.values, *_size(image, options.resize)) if options.resize else image.values
     if options.encoding == "jpeg":
-        return _of_jpeg(jpeg.encode_pixels(pixels, options.quality, "4:2:0"))._replace(converted=converted)
-    return _Encoded(pixels.tobytes(), b"", RAW, pixels.shape, converted)
+        return _of_jpeg(jpeg.encode_pixels(pixels, options.quality, "4:2:0"))._replace(converted=image.converted)
+    return _Encoded(pixels.tobytes(), b"", RAW, pixels.shape, image.converted)
+
+
+def _size(image: jpeg.Pixels, short_side: int) -> tuple[int, int]:
+    """Height and width of an image whose short side is reduced to ``short_side``."""
+    scale = min(1, short_side / min(image.height, image.width))
+    return max(1, round(image.height * scale)), max(1, round(image.width * scale))
 
 
 def _of_jpeg(file: jpeg.Prepared) -> _Encoded:

@@ -114,14 +114,11 @@ def centre_crop(height: int, width: int, size: int) -> Region:
     return _centred(height, width, side, side)
 
 
-def shrink(pixels: np.ndarray, short_side: int) -> np.ndarray:
-    """``pixels`` with their short side reduced to ``short_side`` by area averaging; smaller images as they are."""
-    height, width, channels = pixels.shape
-    scale = short_side / min(height, width)
-    if scale >= 1:
+def shrink(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """``pixels``, uint8 [H, W, C], reduced to ``height`` x ``width`` by area averaging."""
+    if pixels.shape[:2] == (height, width):
         return pixels
-    size = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], channels)
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
 
 
 def _between(bounds: tuple[float, float], draw: float) -> float:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from floors below its own.
 FLOORS = [
-    {"errors", "atomic", "progress"},
+    {"errors", "atomic", "progress", "compiled"},
     {"sample", "order", "workers", "slots"},
     {"jpeg"},
     {"views"},
@@ -26,6 +26,7 @@ FLOORS = [
 
 # Each outside library has one room.
 ROOMS = {
+    "numba": {"compiled"},
     "simplejpeg": {"jpeg"},
     "PIL": {"jpeg"},
     "cv2": {"views"},

@@ -36,6 +36,7 @@ KEPT = {
     "one pixel": image_bytes("JPEG", size=(1, 1)),
     "restart markers": image_bytes("JPEG", restart_marker_blocks=2),
     "EXIF": image_bytes("JPEG", exif=Image.Exif()),
+    "damaged EXIF": with_app1(BASELINE, b"Exif\0\0II*\0\xff\xff\xff\x00"),
     "bytes after the end": BASELINE + b"appended by a camera",
     "bytes before the end": BASELINE[:-2] + b"stray" + BASELINE[-2:],
 }
@@ -51,7 +52,6 @@ CONVERTED = {
     "JPEG CMYK": image_bytes("JPEG", mode="CMYK"),
     "JPEG YCCK": ycck(),
     "JPEG progressive": image_bytes("JPEG", progressive=True),
-    "JPEG of damaged EXIF": with_app1(BASELINE, b"Exif\0\0II*\0\xff\xff\xff\x00"),
 }
 
 BAD = {
@@ -65,26 +65,39 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("data", KEPT.values(), ids=KEPT)
-def test_baseline_files_are_kept_byte_for_byte(data: bytes):
+@pytest.mark.parametrize("what", [*KEPT, "JPEG progressive"])
+def test_jpegs_keep_their_pixels(what: str):
+    data = {**KEPT, **CONVERTED}[what]
     prepared = jpeg.prepare(data)
-    assert prepared.encoded == data
-    assert prepared.converted is None
-    assert jpeg.decode(data, prepared.channels).shape == prepared[1:4]
+    assert prepared.converted == (what if what in CONVERTED else None)
+    pixels = jpeg.decode(prepared.encoded, prepared.channels)
+    assert pixels.shape == (prepared.height, prepared.width, prepared.channels)
+    assert np.array_equal(pixels, jpeg.decode(data, prepared.channels))
+    assert not jpeg.read_header(prepared.encoded).frame & 2  # not progressive
+    assert prepared.segments
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, in reading what is to be expected
 @pytest.mark.parametrize("what", CONVERTED)
 def test_other_files_become_baseline_jpegs(what: str):
     prepared = jpeg.prepare(CONVERTED[what])
     assert prepared.converted == what
     again = jpeg.prepare(prepared.encoded)
-    assert again.encoded == prepared.encoded
+    assert (again.encoded, again.segments) == (prepared.encoded, prepared.segments)
     assert again.converted is None
     expected = np.asarray(Image.open(io.BytesIO(CONVERTED[what])).convert("RGB"), int)
     difference = np.abs(jpeg.decode(prepared.encoded, 3) - expected)
     # Black and white alone dither into edges, which JPEG is bad at; anything else is smooth.
     assert difference.mean() < (12 if what == "PNG 1" else 4)
+
+
+def test_application_data_is_left_behind_but_for_what_tells_the_colours():
+    exif, adobe_rgb = Image.Exif(), image_bytes("JPEG", keep_rgb=True)
+    exif[0x010F] = "A camera's maker"
+    data = image_bytes("JPEG", exif=exif, icc_profile=b"profile" * 40, comment=b"a comment", dpi=(72, 72))
+    encoded = jpeg.prepare(data).encoded
+    assert not any(part in encoded for part in (b"Exif", b"camera", b"profile", b"comment"))
+    assert b"JFIF" in encoded
+    assert np.array_equal(pillow(jpeg.prepare(adobe_rgb).encoded), pillow(adobe_rgb))
 
 
 @pytest.mark.parametrize("what", BAD)
@@ -96,7 +109,7 @@ def test_what_cannot_be_decoded_is_refused_with_a_reason(what: str):
 @pytest.mark.parametrize("tail", [b"", bytes(100)])
 def test_a_missing_end_marker_is_put_where_it_belongs(tail: bytes):
     prepared = jpeg.prepare(BASELINE[:-2] + tail)
-    assert prepared.encoded == BASELINE[:-2] + tail + BASELINE[-2:]
+    assert prepared.encoded == jpeg.prepare(BASELINE).encoded
     assert prepared.converted == "JPEG without end marker"
     assert np.array_equal(pillow(prepared.encoded), pillow(BASELINE))
 
@@ -161,7 +174,7 @@ def test_orientation_is_not_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # lay on the right side
     data = image_bytes("JPEG", exif=exif)
-    assert jpeg.prepare(data)[:4] == (data, 40, 60, 3)
+    assert jpeg.prepare(data)[2:5] == (40, 60, 3)
 
 
 def test_grey_becomes_three_equal_channels_where_three_are_asked_for():

@@ -39,7 +39,7 @@ def test_the_pictures_are_of_imagenets_size(pattern: str):
 
 def test_there_are_both_samplings_and_a_few_grey_ones():
     headers = [read_header(picture("stripes", 0, i)) for i in range(60)]
-    samplings = [header.samplings for header in headers]
+    samplings = [tuple((c.h, c.v) for c in header.components) for header in headers]
     assert 0 < sum(len(sampling) == 1 for sampling in samplings) < 10
     assert 5 < samplings.count(((2, 2), (1, 1), (1, 1))) < 30
     assert samplings.count(((1, 1), (1, 1), (1, 1))) > 25

@@ -12,13 +12,14 @@
 """
 
 from ingest.jpeg.codec import decode, decode_region, encode
-from ingest.jpeg.markers import MAX_PIXELS
-from ingest.jpeg.prepare import CONVERSION_QUALITY, Prepared, encode_pixels, prepare, read_pixels
+from ingest.jpeg.markers import MAX_PIXELS, read_header
+from ingest.jpeg.prepare import CONVERSION_QUALITY, Pixels, Prepared, encode_pixels, prepare, read_pixels
 from ingest.jpeg.region import Region, cut_region
 
 __all__ = [
     "CONVERSION_QUALITY",
     "MAX_PIXELS",
+    "Pixels",
     "Prepared",
     "Region",
     "cut_region",
@@ -27,5 +28,6 @@ __all__ = [
     "encode",
     "encode_pixels",
     "prepare",
+    "read_header",
     "read_pixels",
 ]

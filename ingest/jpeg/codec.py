@@ -22,17 +22,17 @@ _COLORSPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _STRAY_BYTES = "extraneous bytes before marker 0xd9"
 
 
-def decode(data: Buffer, channels: int, short_side: int = 0) -> np.ndarray:
+def decode(data: Buffer, channels: int, min_height: int = 0, min_width: int = 0) -> np.ndarray:
     """Decode a JPEG to its end: uint8 [H, W, channels]; 1 is grey (of a colour image: its luma), 3 is RGB, 4 CMYK.
 
-    With ``short_side`` it may be decoded at a half, a quarter or an eighth of its size, as long as no side becomes
-    shorter than that: the inverse DCT of a block's lowest frequencies alone.
+    With ``min_height`` and ``min_width``, at the smallest part of its size in eighths, at most a half, that is as large
+    as those: an inverse DCT of each block's lowest frequencies alone.
 
     Stray bytes between the last pixel and the end marker are forgiven: some encoders leave them, and the decoder has
     all of its pixels by then; with restart markers, of which one may be what is stray, they are not. Any other
     complaint of the decoder raises BadSampleError with its words.
     """
-    smallest = {"min_height": short_side, "min_width": short_side, "min_factor": 2} if short_side else {}
+    smallest = {"min_height": min_height, "min_width": min_width, "min_factor": 2} if min_height else {}
     try:
         return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], **smallest)
     except ValueError as error:

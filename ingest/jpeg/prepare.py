@@ -43,6 +43,23 @@ class Prepared(NamedTuple):
     converted: str | None
 
 
+class Pixels(NamedTuple):
+    """Pixels of an image file, uint8 [H, W, 1 or 3], and the image's own height and width, of which they may be fewer.
+
+    ``converted`` says what it was, such as ``PNG P``, or is None if it was a baseline JPEG.
+    """
+
+    values: np.ndarray
+    height: int
+    width: int
+    converted: str | None
+
+    @classmethod
+    def of(cls, values: np.ndarray, converted: str | None = None) -> Pixels:
+        """All pixels of an image."""
+        return cls(values, *values.shape[:2], converted)
+
+
 def prepare(data: bytes) -> Prepared:
     """The baseline RGB or grey JPEG to pack for an image file, with restart markers.
 
@@ -62,28 +79,28 @@ def prepare(data: bytes) -> Prepared:
             data, what = _with_end(data, header, what)
             decode(data, header.channels)
             return _prepared(data, b"", header, what)
-    pixels, converted = read_pixels(data)
-    return encode_pixels(pixels, CONVERSION_QUALITY, "4:4:4")._replace(converted=converted)
+    image = read_pixels(data)
+    return encode_pixels(image.values, CONVERSION_QUALITY, "4:4:4")._replace(converted=image.converted)
 
 
-def read_pixels(data: bytes, short_side: int = 0) -> tuple[np.ndarray, str | None]:
-    """The pixels of an image file, uint8 [H, W, 1 or 3], and what it was if it was no baseline JPEG.
+def read_pixels(data: bytes, short_side: int = 0) -> Pixels:
+    """The pixels of an image file.
 
-    A JPEG may be decoded at a part of its size, of which no side is shorter than ``short_side`` (0: at its size). Raises
-    BadSampleError where the file cannot be decoded to its end.
+    A JPEG is decoded at a half, a quarter or an eighth of its size if no side gets shorter than ``short_side`` by it (0:
+    at its size). Raises BadSampleError where the file cannot be decoded to its end.
     """
     header = _jpeg_header(data)
     if not header:
-        return decode_any(data)
+        return Pixels.of(*decode_any(data))
     what = _what_is_odd(header)
     # Files that libjpeg-turbo's API does not read, Pillow must see as they are: it complains of missing data, not of
     # damage.
     if header.channels in (1, 3, 4) and _is_of_usual_sampling(header):
         data, what = _with_end(data, header, what)
-        pixels = decode(data, header.channels, short_side)
+        pixels = decode(data, header.channels, *_reduced_size(header, short_side))
         if header.channels < 4:
-            return pixels, what and f"JPEG {what}"
-    return decode_any(data)[0], f"JPEG {what}"
+            return Pixels(pixels, header.height, header.width, what and f"JPEG {what}")
+    return Pixels.of(decode_any(data)[0], f"JPEG {what}")
 
 
 def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> Prepared:
@@ -135,6 +152,12 @@ def _what_is_odd(header: Header) -> str | None:
 def _is_of_usual_sampling(header: Header) -> bool:
     luma, *chroma = [(component.h, component.v) for component in header.components]
     return header.channels == 1 or (luma in _LUMA_SAMPLINGS and chroma[:2] == [(1, 1), (1, 1)])
+
+
+def _reduced_size(header: Header, short_side: int) -> tuple[int, int]:
+    """Height and width of the greatest reduction that libjpeg-turbo has fast code for, or zeros for none."""
+    sizes = [(-(-header.height // factor), -(-header.width // factor)) for factor in (8, 4, 2)]
+    return next((size for size in sizes if 0 < short_side <= min(size)), (0, 0))
 
 
 def _with_end(data: bytes, header: Header, what: str | None) -> tuple[bytes, str | None]:

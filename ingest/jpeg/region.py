@@ -1,8 +1,8 @@
 """The cut: of a JPEG with restart markers, a JPEG of a region, without decoding anything.
 
-The restart interval divides the MCUs of a row, so that a row of MCUs is a number of whole segments. Those that cover the
-region, row by row, put after the same headers with a new height and width in SOF and their markers numbered from zero,
-are again a JPEG: of the region, and a little more.
+The restart interval divides the MCUs of a row, so that a row of MCUs is a number of whole segments. Those that cover
+the region, row by row, put after the same headers with a new height and width in SOF and their markers numbered from
+zero, are again a JPEG: of the region, and a little more.
 
     + - - - - - - + - - - - - - + - - - - - - + - - - - - - +      a row of MCUs is four segments here
     |             |######|######|             |             |
@@ -86,7 +86,8 @@ def _cut(
     for row in range(first_row, last_row + 1):
         for i in range(row * segments_a_row + first_column, row * segments_a_row + last_column + 1):
             start, end = np.int64(offsets[i]), np.int64(offsets[i + 1])
-            if not scan <= start <= end - 2 <= len(data) - 2:
+            marker = 2 if i + 1 < segments else 0
+            if not scan <= start < end - marker <= len(data) - marker:
                 return nothing, 0, 0
             size += end - start
     out = np.empty(size + 2, np.uint8)

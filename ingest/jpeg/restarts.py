@@ -1,8 +1,8 @@
-"""Any Huffman-coded JPEG to the baseline JPEG of the same coefficients, and so of the same pixels, with restart markers.
+"""Any Huffman-coded JPEG to the baseline JPEG of the same coefficients, and so the same pixels, with restart markers.
 
-The markers cut the coded data into segments that can be decoded alone, so that a crop needs only the segments that cover
-it (see region.py). Application data that no decoder needs, such as EXIF, is left behind, and Huffman tables are made
-anew for the image: what the markers cost, the tables save in part.
+The markers cut the coded data into segments that can be decoded alone, so that a crop needs only the segments that
+cover it (see region.py). Application data that no decoder needs, such as EXIF, is left behind, and Huffman tables are
+made anew for the image: of what the markers cost, the tables save a part.
 """
 
 from __future__ import annotations
