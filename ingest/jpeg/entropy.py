@@ -33,6 +33,8 @@ TABLE = _SYMBOLS + 256
 
 _BIT_LENGTH = np.array([value.bit_length() for value in range(1 << 16)], np.uint8)
 
+_ZRL = 0xF0  # sixteen zeros; any other symbol of size zero ends a block, to libjpeg, too
+
 # Symbols as symbolise() gives them: the value's bits | symbol << 16 | table << 24, or a restart.
 _RESTART = np.uint32(1 << 31)
 
@@ -215,10 +217,10 @@ def _ac(bits: np.ndarray, at: int, tables: np.ndarray, table: int, coefficients:
     k = 1
     while k < 64 and at < _nowhere(bits):
         at, symbol, value = _symbol_and_value(bits, at, tables, table)
-        if symbol == 0:
+        size = symbol & 15
+        if size == 0 and symbol != _ZRL:
             break
         k += symbol >> 4
-        size = symbol & 15
         if size:
             if k > 63:
                 at = _nowhere(bits)
@@ -267,6 +269,8 @@ def _ac_refine(bits: np.ndarray, at: int, tables: np.ndarray, table: int, coeffi
             run = (1 << zeros) + (_peek(bits, at) >> (25 - zeros))
             at += zeros
             break
+        if size > 1:
+            return _nowhere(bits), 0
         if size:
             new = bit if _peek(bits, at) >> 24 else -bit
             at += 1
@@ -385,8 +389,9 @@ def resymbolise(
                     items[U(n)] = value | symbol << 16 | table << 24
                     histogram[U(257 * table + symbol)] += 1
                     n += 1
-                    k += (symbol >> 4) + 1 if symbol else 64
-                if at > end or (k > 64 and symbol and symbol & 15):
+                    size = symbol & 15
+                    k = k + (symbol >> 4) + 1 if size or symbol == _ZRL else 64
+                if at > end or (k > 64 and size):
                     return items[:0], histogram.reshape(4, 257)
     # What some encoders leave behind the last pixel is forgiven, unless it may be what a stray restart marker cut off.
     return items[: n if end - at <= 7 or len(bounds) == 1 else 0], histogram.reshape(4, 257)

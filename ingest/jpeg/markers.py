@@ -105,7 +105,8 @@ def read_header(data: Buffer) -> Header:
         elif marker in (SOS, EOI):
             scan = at
             break
-    if frame is None or len(frame.payload) < 6 or len(frame.payload) < 6 + 3 * frame.payload[5]:
+    channels = frame.payload[5] if frame and len(frame.payload) > 5 else 0
+    if frame is None or not 0 < 3 * channels <= len(frame.payload) - 6:
         raise BadSampleError("a JPEG that ends before its frame header")
     body = frame.payload
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
@@ -114,7 +115,7 @@ def read_header(data: Buffer) -> Header:
     if height * width > MAX_PIXELS:
         raise BadSampleError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
     components = tuple(
-        Component(body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, 6 + 3 * body[5], 3)
+        Component(body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, 6 + 3 * channels, 3)
     )
     return Header(frame.marker, body[0], height, width, components, has_jfif, adobe, has_restarts, scan)
 
