@@ -258,7 +258,13 @@ CONTESTANTS: dict[str, Callable[[Path, int], Batches]] = {
     "torch": torch,
 }
 
-PACKAGES = {"tf.data": "tensorflow", "tensorpack": "tensorpack", "dali": "nvidia-dali", "ffcv": "ffcv", "torch": "torch"}
+PACKAGES = {
+    "tf.data": "tensorflow",
+    "tensorpack": "tensorpack",
+    "dali": "nvidia-dali",
+    "ffcv": "ffcv",
+    "torch": "torch",
+}
 
 
 def versions(name: str) -> str:

@@ -142,7 +142,7 @@ def measure(folder: Path, loaders: dict[str, str], args: argparse.Namespace) -> 
             ]
             for name, python in loaders.items()
         }
-        versions = {name: [answer(process) for process in group][0] for name, group in running.items()}
+        versions = {name: [answer(process) for process in group] for name, group in running.items()}
         rounds: dict[str, list[float]] = {name: [] for name in running}
         for _ in range(args.rounds):
             for name, group in running.items():
@@ -150,7 +150,7 @@ def measure(folder: Path, loaders: dict[str, str], args: argparse.Namespace) -> 
                     process.stdin.write(f"{args.seconds}\n")
                 rounds[name].append(sum(float(answer(process)) for process in group))
                 print(f"{name}: {rounds[name][-1]:,.0f} images/s", file=sys.stderr)
-    return {name: {"version": versions[name], "images_per_second": median(rates), "rounds": rates}
+    return {name: {"version": versions[name][0], "images_per_second": median(rates), "rounds": rates}
             for name, rates in rounds.items()}  # fmt: skip
 
 
@@ -192,7 +192,9 @@ def print_table(encoding: str, rates: dict[str, dict[str, Any]]) -> None:
 
 def machine() -> dict[str, str | int]:
     """What it ran on."""
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    names = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     return {"cpu": names[0], "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
 
 

@@ -12,7 +12,7 @@ import os
 import selectors
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -166,6 +166,7 @@ class _Filler:
 def _filled_by_workers(
     dataset: Dataset, options: BatchOptions, shape: tuple[int, ...], todo: Iterator[list[_Rows]], workers: int
 ) -> Iterator[Batch]:
+    _compile(dataset, shape)
     descriptor = nameless_memory((_QUEUED * workers + HELD) * slot_bytes(shape))
     with ExitStack() as stack:
         stack.callback(os.close, descriptor)
@@ -191,6 +192,12 @@ def _filled_by_workers(
                 if batch.failure:
                     raise batch.failure
                 yield slots.hand_out(batch.slot, batch.size)
+
+
+def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
+    """Make a view for nothing: what that has compiled is kept on disk, and need not be compiled in each worker."""
+    with suppress(IngestError):  # the worker that meets it will say it in its turn
+        views.evaluation_view(dataset[0], np.empty(shape[1:], np.uint8))
 
 
 def _hand_on_jobs(

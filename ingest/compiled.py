@@ -5,9 +5,20 @@ They see numbers and arrays alone, do not hold the GIL, and do as C does: no che
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from numba import njit
 
-compiled = njit(cache=True, nogil=True, error_model="numpy")
+F = TypeVar("F", bound=Callable[..., object])
 
-inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
-"""For what is called for each symbol or pixel: a call that passes arrays costs more than its work."""
+
+def compiled(function: F) -> F:
+    """Compile ``function``."""
+    return njit(cache=True, nogil=True, error_model="numpy")(function)
+
+
+def inlined(function: F) -> F:
+    """Compile ``function`` as a part of those that call it: for what is called for each symbol, where handing over an
+    array costs more than the work."""
+    return njit(cache=True, nogil=True, error_model="numpy", inline="always")(function)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import struct
 
@@ -28,6 +29,17 @@ def with_app1(data: bytes, payload: bytes) -> bytes:
 
 BASELINE = image_bytes("JPEG", quality=90)
 
+# A gradient of 37 x 19 pixels, 4:2:0, baseline, in a scan for each component, the last first, with restart markers:
+# what nobody writes and every decoder reads.
+SCAN_BY_SCAN = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNSMj5aYV"
+    "pQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT0//wAARCAAT"
+    "ACUDASIAAhEBAxEB/8QAFwABAQEBAAAAAAAAAAAAAAAABAYFAf/EAB0QAAEEAwEBAAAAAAAAAAAAAAACAwRhATFRIRH/3QAEAAL/2gAIAQEAAD"
+    "8AhGoVC2oVH//QmmoVC2oVH//Rz0QvNBmoVH//0gtQqFtQqP/TQ1CoUiF5o//U60hPMC2kJ5g//9XXaQnmBbSE8wf/1qxCE/NYP//EABcBAAMB"
+    "AAAAAAAAAAAAAAAAAAQFBgf/xAAYEQADAQEAAAAAAAAAAAAAAAAAAQMEIf/aAAgBAxEAPwAWG0cw2n//0KFbeGbwbP/RBg2Mk+H/xAAXAQADAQ"
+    "AAAAAAAAAAAAAAAAACAwQF/8QAFxEBAQEBAAAAAAAAAAAAAAAAAAIDAf/aAAgBAhEAPwAI0Uxo/9C3mjFh/9FcH8f/2Q=="
+)
+
 KEPT = {
     "4:2:0": image_bytes("JPEG", subsampling="4:2:0"),
     "4:2:2": image_bytes("JPEG", subsampling="4:2:2"),
@@ -37,6 +49,7 @@ KEPT = {
     "restart markers": image_bytes("JPEG", restart_marker_blocks=2),
     "EXIF": image_bytes("JPEG", exif=Image.Exif()),
     "damaged EXIF": with_app1(BASELINE, b"Exif\0\0II*\0\xff\xff\xff\x00"),
+    "a scan for each component": SCAN_BY_SCAN,
     "bytes after the end": BASELINE + b"appended by a camera",
     "bytes before the end": BASELINE[:-2] + b"stray" + BASELINE[-2:],
 }

@@ -1,14 +1,14 @@
 """Everything about JPEG: what is packed of an image file, and pixels of it again, of the whole image or of a region.
 
-    file --- prepare -------> baseline JPEG with restart markers, offsets of its segments --- decode_region ---> pixels
-          `- read_pixels ---> pixels --- encode_pixels ---^
+file --- prepare -------> baseline JPEG with restart markers, offsets of its segments --- decode_region ---> pixels
+      `- read_pixels ---> pixels --- encode_pixels ---^
 
-    markers.py    the segments around the coded data
-    entropy.py    the coded data: Huffman codes and coefficients
-    restarts.py   a JPEG's coefficients coded anew, with restart markers
-    region.py     a region cut out of it
-    codec.py      pixels, by libjpeg-turbo and Pillow
-    prepare.py    which of these a file needs
+markers.py    the segments around the coded data
+entropy.py    the coded data: Huffman codes and coefficients
+restarts.py   a JPEG's coefficients coded anew, with restart markers
+region.py     a region cut out of it
+codec.py      pixels, by libjpeg-turbo and Pillow
+prepare.py    which of these a file needs
 """
 
 from ingest.jpeg.codec import decode, decode_region, encode

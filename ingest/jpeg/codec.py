@@ -46,7 +46,7 @@ def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region)
     """Decode a region of a JPEG with restart ``segments``, and little more: uint8 [region.height, region.width,
     channels], equal to that part of what decode() gives. Errors are those of decode() and of cut_region()."""
     part = cut_region(data, segments, region)
-    pixels = decode(part.encoded, channels)
+    pixels = decode(part.encoded.data, channels)
     return pixels[part.top : part.top + region.height, part.left : part.left + region.width]
 
 

@@ -80,8 +80,8 @@ def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarra
 def derive(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray) -> None:
     """Fill int32 [TABLE] to decode with a Huffman table of ``counts`` codes of each length 1 to 16 (annex C).
 
-    First, for short codes, length << 8 | symbol, indexed by the next ``_LOOK`` bits, or 0; then, for each length 0 to 16,
-    the first 16 bits that are beyond its codes; what to add to a code of that length to have its place among the
+    First, for short codes, length << 8 | symbol, indexed by the next ``_LOOK`` bits, or 0; then, for each length 0 to
+    16, the first 16 bits that are beyond its codes; what to add to a code of that length to have its place among the
     symbols; and the symbols.
     """
     table[:] = 0

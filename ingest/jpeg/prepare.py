@@ -57,13 +57,13 @@ class Pixels(NamedTuple):
     @classmethod
     def of(cls, values: np.ndarray, converted: str | None = None) -> Pixels:
         """All pixels of an image."""
-        return cls(values, *values.shape[:2], converted)
+        return cls(values, values.shape[0], values.shape[1], converted)
 
 
 def prepare(data: bytes) -> Prepared:
     """The baseline RGB or grey JPEG to pack for an image file, with restart markers.
 
-    Of the same coefficients as the file, where it is a JPEG of eight bits, Huffman-coded, in usual colours and sampling.
+    Of the same coefficients as the file, where it is a JPEG of 8 bits, Huffman-coded, in usual colours and sampling.
     One whose coded data are not plainly sound, but please the decoder, is packed as it is, without offsets. Whatever
     else is an image is decoded and encoded anew.
 
@@ -86,8 +86,8 @@ def prepare(data: bytes) -> Prepared:
 def read_pixels(data: bytes, short_side: int = 0) -> Pixels:
     """The pixels of an image file.
 
-    A JPEG is decoded at a half, a quarter or an eighth of its size if no side gets shorter than ``short_side`` by it (0:
-    at its size). Raises BadSampleError where the file cannot be decoded to its end.
+    A JPEG is decoded at a half, a quarter or an eighth of its size if no side gets shorter than ``short_side`` by it
+    (0: at its size). Raises BadSampleError where the file cannot be decoded to its end.
     """
     header = _jpeg_header(data)
     if not header:

@@ -25,6 +25,9 @@ _MARGIN = 2
 """Pixels around the region where chroma is subsampled: "fancy" upsampling (libjpeg's jdsample.c) makes a pixel of the
 nearest chroma sample and of the next, which at the edge of an image is missing."""
 
+_MIN_WIDTH = 5
+"""Narrower images have no more than two chroma samples in a row, and libjpeg does not upsample those "fancily"."""
+
 
 class Region(NamedTuple):
     """A part of an image, in pixels."""
@@ -75,12 +78,16 @@ def _cut(
         or min(top, left) < 0 or min(height, width) < 1 or top + height > image_height or left + width > image_width
     ):  # fmt: skip
         return nothing, 0, 0
-    # Chroma that is not subsampled in a direction needs no neighbours in it.
-    margin_x, margin_y = (_MARGIN if h > 1 else 0), (_MARGIN if v > 1 else 0)
-    right, bottom = min(image_width, left + width + margin_x), min(image_height, top + height + margin_y)
+    # What must be in the picture. Chroma that is not subsampled in a direction needs no neighbours in it.
+    first_x, first_y, end_x, end_y = left, top, left + width, top + height
+    if h > 1:
+        first_x = max(0, min(left - _MARGIN, image_width - _MIN_WIDTH))
+        end_x = min(image_width, max(end_x + _MARGIN, first_x + _MIN_WIDTH))
+    if v > 1:
+        first_y, end_y = max(0, top - _MARGIN), min(image_height, end_y + _MARGIN)
     segment_width = 8 * h * interval
-    first_column, last_column = max(0, left - margin_x) // segment_width, (right - 1) // segment_width
-    first_row, last_row = max(0, top - margin_y) // (8 * v), (bottom - 1) // (8 * v)
+    first_column, last_column = first_x // segment_width, (end_x - 1) // segment_width
+    first_row, last_row = first_y // (8 * v), (end_y - 1) // (8 * v)
 
     size = scan
     for row in range(first_row, last_row + 1):
@@ -95,8 +102,8 @@ def _cut(
     # A decoder must find all MCUs of the last segment in the image, if only their first column.
     origin = first_column * segment_width
     needed = min(image_width - origin, ((last_column + 1 - first_column) * interval - 1) * 8 * h + 1)
-    _put_uint16(out, frame + 5, bottom - first_row * 8 * v)
-    _put_uint16(out, frame + 7, max(right - origin, needed))
+    _put_uint16(out, frame + 5, end_y - first_row * 8 * v)
+    _put_uint16(out, frame + 7, max(end_x - origin, needed))
     to, number = scan, 0
     for row in range(first_row, last_row + 1):
         # All of a row at once: its segments lie one behind the other, each with the next one's marker at its end.

@@ -110,7 +110,7 @@ def with_restarts(data: bytes, header: Header) -> Restarted:
     scan, offsets = entropy.code(reader.symbols, *tables)
     head = _head(header, reader.quantisation, tables, interval)
     segments = (offsets + np.uint32(len(head))).astype("<u4").tobytes()
-    return Restarted(b"".join((head, scan, END)), segments, reader.had_end)
+    return Restarted(b"".join((head, scan.data, END)), segments, reader.had_end)
 
 
 def restart_interval(mcus_a_row: int, mcu_width: int) -> int:
