@@ -202,6 +202,7 @@ class _Packer:
     def __init__(self, source: Source, folder: Path, options: BuildOptions):
         self._source, self._folder, self._options = source, folder, options
         self._format = formats.load(options.format)
+        views.single_threaded()
 
     def __call__(self, task: Task, report: Callable[[int], object]) -> Packed:
         quarantined: list[tuple[str, str]] = []

@@ -78,9 +78,7 @@ _MISSING = -(2**63)
 
 def pack(record: Record) -> bytes:
     """The serialized ``tf.train.Example`` of ``record``; its entries are sorted by name, so that it is unique."""
-    entries = (
-        _field(1, _field(1, name) + _field(2, _feature(value))) for name, value in zip(_NAMES, record, strict=True)
-    )
+    entries = (_field(1, name + _field(2, _feature(value))) for name, value in zip(_NAME_FIELDS, record, strict=True))
     return _field(1, b"".join(entries))
 
 
@@ -125,6 +123,9 @@ def _varint(value: int) -> bytes:
 
 def _text(payload: memoryview, place: list[int]) -> str:
     return str(payload[place[0] : place[1]], "utf-8", "surrogateescape")
+
+
+_NAME_FIELDS = tuple(_field(1, name) for name in _NAMES)
 
 
 @compiled

@@ -24,7 +24,7 @@ SEQUENTIAL, DC_FIRST, DC_REFINE, AC_FIRST, AC_REFINE = range(5)
 # interleaved scan holds is filled up to whole MCUs, a scan of one component is not.
 H, V, STRIDE, REAL_WIDTH, REAL_HEIGHT, FIRST = range(6)
 
-_LOOK = 12  # bits of code that are looked up in one step; nearly all codes in a photograph are shorter
+_LOOK = 10  # bits of code that are looked up in one step; nearly all codes in a photograph are shorter
 _TAIL = 512  # more bytes than any block takes: reading one never leaves the array
 
 # Where in the array of a table its parts begin.
@@ -77,26 +77,30 @@ def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarra
 
 
 @compiled
-def derive(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray) -> None:
+def derive(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray) -> bool:
     """Fill int32 [TABLE] to decode with a Huffman table of ``counts`` codes of each length 1 to 16 (annex C).
 
-    First, for short codes, length << 8 | symbol, indexed by the next ``_LOOK`` bits, or 0; then, for each length 0 to
-    16, the first 16 bits that are beyond its codes; what to add to a code of that length to have its place among the
-    symbols; and the symbols.
+    First, for short codes, (length with value) << 16 | length << 8 | symbol, indexed by the next ``_LOOK`` bits, or 0;
+    then, for each length 0 to 16, the first 16 bits that are beyond its codes; what to add to a code of that length to
+    have its place among the symbols; and the symbols. False where there are more codes than fit in their lengths.
     """
     table[:] = 0
     code, place = 0, 0
     for length in range(1, 17):
         table[_DELTA + length] = place - code
+        if code + counts[length - 1] >= 1 << length:  # the code of all ones must not be used (C.2)
+            return False
         for _ in range(counts[length - 1]):
             if length <= _LOOK:
                 shift = _LOOK - length
-                table[code << shift : (code + 1) << shift] = length << 8 | symbols[place]
+                total = length + (symbols[place] & 15)
+                table[code << shift : (code + 1) << shift] = total << 16 | length << 8 | symbols[place]
             table[_SYMBOLS + place] = symbols[place]
             code += 1
             place += 1
         table[_LIMIT + length] = code << (16 - length)
         code <<= 1
+    return True
 
 
 @compiled
@@ -162,14 +166,20 @@ def _nowhere(bits: np.ndarray) -> int:
 
 
 @inlined
-def _peek(bits: np.ndarray, at: int) -> int:
-    """The 25 bits from bit ``at``."""
+def _word(bits: np.ndarray, at: int) -> int:
+    """At least 25 bits from bit ``at``, as the first of an uint32."""
     i = U(at >> 3)
     word = (
         np.uint32(bits[i]) << U32(24) | np.uint32(bits[i + U(1)]) << U32(16)
         | np.uint32(bits[i + U(2)]) << U32(8) | np.uint32(bits[i + U(3)])
     )  # fmt: skip
-    return np.int64(word >> U32(7 - (at & 7))) & 0x1FFFFFF
+    return np.uint32(word << U32(at & 7))
+
+
+@inlined
+def _peek(bits: np.ndarray, at: int) -> int:
+    """The 25 bits from bit ``at``."""
+    return np.int64(_word(bits, at) >> U32(7))
 
 
 @compiled
@@ -178,7 +188,7 @@ def _symbol(bits: np.ndarray, at: int, tables: np.ndarray, table: int) -> tuple[
     window = _peek(bits, at)
     entry = np.int64(tables[U(table + (window >> (25 - _LOOK)))])
     if entry:
-        return at + (entry >> 8), entry & 0xFF
+        return at + ((entry >> 8) & 0xFF), entry & 0xFF
     window >>= 9
     for length in range(_LOOK + 1, 17):
         if window < tables[table + _LIMIT + length]:
@@ -201,15 +211,16 @@ def _value(bits: np.ndarray, at: int, size: int) -> tuple[int, int]:
 @inlined
 def _symbol_and_value(bits: np.ndarray, at: int, tables: np.ndarray, table: int) -> tuple[int, int, int]:
     """Where the next Huffman code and the value behind it end, the symbol, and the value's bits."""
-    window = _peek(bits, at)
-    entry = np.int64(tables[U(table + (window >> (25 - _LOOK)))])
+    word = _word(bits, at)
+    entry = np.int64(tables[U(table) + U(word >> U32(32 - _LOOK))])
     if entry:
-        # A code of at most 10 bits and a value of at most 15: all of it is in the window.
-        symbol, length = entry & 0xFF, (entry >> 8) + (entry & 15)
+        # A code of at most 10 bits and a value of at most 15: all of it is in the word.
+        symbol, length, total = entry & 0xFF, (entry >> 8) & 0xFF, entry >> 16
+        value = np.uint32(word << U32(length))
     else:
         at, symbol = _symbol(bits, at, tables, table)
-        window, length = _peek(bits, at), symbol & 15
-    return at + length, symbol, (window >> (25 - length)) & ((1 << (symbol & 15)) - 1)
+        value, total = _word(bits, at), symbol & 15
+    return at + total, symbol, np.int64(U(value) >> U(32 - (symbol & 15)))
 
 
 @inlined
@@ -356,12 +367,11 @@ def resymbolise(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """What symbolise() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd."""
     histogram = np.zeros(4 * 257, np.int64)
-    items = np.empty(len(bits) + 8192, np.uint32)
+    # No symbol has less than a bit; of so much memory most is never touched.
+    items = np.empty(8 * len(bits) + units // new_interval, np.uint32)
     read, written = np.zeros(len(layout), np.int64), np.zeros(len(layout), np.int64)
     segment, at, end, n = -1, 0, 0, 0
     for unit in range(units):
-        if len(items) - n < 66 * 48:
-            items = np.concatenate((items, np.empty(len(items), np.uint32)))
         if unit % interval == 0:
             segment += 1
             if segment == len(bounds) or end - at > 7:
@@ -476,8 +486,10 @@ def _two_rarest(frequency: np.ndarray) -> tuple[int, int]:
 
 
 @compiled
-def code(items: np.ndarray, counts: np.ndarray, symbols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Code symbols with four Huffman tables, uint8 [4, 16] and [4, 256].
+def code(
+    items: np.ndarray, histogram: np.ndarray, counts: np.ndarray, symbols: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Code symbols, which ``histogram`` counts, with four Huffman tables, uint8 [4, 16] and [4, 256].
 
     Returns the scan's bytes, uint8, and where each of its restart segments begins and the last ends, uint32.
     """
@@ -491,12 +503,12 @@ def code(items: np.ndarray, counts: np.ndarray, symbols: np.ndarray) -> tuple[np
                 value += 1
                 place += 1
             value <<= 1
-    total, restarts = 0, 0
-    for item in items:
-        if item == _RESTART:
-            restarts += 1
-        else:
-            total += lengths[np.int64(item >> 16)] + np.int64(item >> 16 & 15)
+    total, restarts = 0, len(items)
+    for table in range(4):
+        for symbol in range(256):
+            occurs = histogram[table, symbol]
+            total += occurs * (lengths[256 * table + symbol] + (symbol & 15))
+            restarts -= occurs
     # Each byte may need stuffing, each segment a marker and bits to fill its last byte.
     out = np.empty(total // 4 + 5 * restarts + 16, np.uint8)
     offsets = np.zeros(restarts + 2, np.uint32)
@@ -523,9 +535,19 @@ def code(items: np.ndarray, counts: np.ndarray, symbols: np.ndarray) -> tuple[np
     return out[:to], offsets
 
 
-@compiled
+@inlined
 def _put(out: np.ndarray, to: int, word: int) -> int:
     """Write 32 bits, with a zero behind each byte of ones."""
+    zeros = ~word
+    if (zeros - 0x01010101) & ~zeros & 0x80808080 == 0:  # none of the bytes is all ones
+        out[U(to)], out[U(to + 1)] = word >> 24 & 0xFF, word >> 16 & 0xFF
+        out[U(to + 2)], out[U(to + 3)] = word >> 8 & 0xFF, word & 0xFF
+        return to + 4
+    return _put_stuffed(out, to, word)
+
+
+@compiled
+def _put_stuffed(out: np.ndarray, to: int, word: int) -> int:
     for shift in (24, 16, 8, 0):
         byte = word >> shift & 0xFF
         out[to] = byte

@@ -166,6 +166,6 @@ def _with_end(data: bytes, header: Header, what: str | None) -> tuple[bytes, str
     Coded pixels hold no markers, so an end marker that is found is one. ImageNet has files that lack it and nothing
     else; with it in place, all readers take them, and the decoder's complaints tell whether pixels are missing, too.
     """
-    if data.find(END, header.scan) < 0:
+    if data.rfind(END, header.scan) < 0:
         return data + END, what or _ENDLESS
     return data, what

@@ -37,8 +37,8 @@ SEGMENT_PIXELS = 32
 
 MIN_SEGMENT_PIXELS = 24
 
-MAX_PIXELS = 2**26
-"""Larger images are not given restart markers: coding them anew takes up to 12 bytes of memory a pixel."""
+MAX_PIXELS, MAX_BYTES = 2**26, 2**24
+"""Larger images are not given restart markers: coding them anew takes up to 6 bytes of memory a pixel and 32 a byte."""
 
 _JFIF = b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"  # version 1.1, square pixels, no thumbnail
 _UNSEEN = -1
@@ -97,7 +97,7 @@ def with_restarts(data: bytes, header: Header) -> Restarted:
     Raises OddScanError where its coded data are not plainly a sound JPEG's, BadSampleError where a progressive one ends
     before its last scan.
     """
-    if header.height * header.width > MAX_PIXELS or len(data) > MAX_PIXELS:
+    if header.height * header.width > MAX_PIXELS or len(data) > MAX_BYTES:
         raise OddScanError
     geometry = _geometry(header)
     interval = restart_interval(geometry.mcus_a_row, geometry.mcu_width)
@@ -107,7 +107,7 @@ def with_restarts(data: bytes, header: Header) -> Restarted:
     except (LookupError, ValueError) as error:  # a segment that is too short, or names what there is not
         raise OddScanError from error
     tables = _optimal_tables(reader.histogram)
-    scan, offsets = entropy.code(reader.symbols, *tables)
+    scan, offsets = entropy.code(reader.symbols, reader.histogram, *tables)
     head = _head(header, reader.quantisation, tables, interval)
     segments = (offsets + np.uint32(len(head))).astype("<u4").tobytes()
     return Restarted(b"".join((head, scan.data, END)), segments, reader.had_end)
@@ -191,13 +191,11 @@ class _Reader:
         while payload:
             counts = np.frombuffer(payload, np.uint8, 16, 1)
             size = int(counts.sum())
-            # As many codes as fit in their lengths; the one of all ones is not used (C.2).
-            _require(size <= 256 and sum(int(n) << (15 - i) for i, n in enumerate(counts)) < 1 << 16)
             kind, number = divmod(payload[0], 16)
-            _require(kind < 2 and number < 4)
+            _require(size <= 256 and kind < 2 and number < 4)
             table = (4 * kind + number) * entropy.TABLE
             symbols = np.frombuffer(payload, np.uint8, size, 17)
-            entropy.derive(counts, symbols, self._tables[table : table + entropy.TABLE])
+            _require(entropy.derive(counts, symbols, self._tables[table : table + entropy.TABLE]))
             payload = payload[17 + size :]
 
     def _scan(self, payload: bytes) -> _Scan:
