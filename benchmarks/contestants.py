@@ -79,7 +79,7 @@ def ceiling(folder: Path, workers: int) -> Batches:
         record = dataset[i]
         region = views.random_resized_crop(record.height, record.width, draws)
         part = jpeg.cut_region(record.encoded, record.segments, region) if record.segments else None
-        crops.append((part, region, None if part else views.decode(record, 3, region).copy()))
+        crops.append((part, region, None if part else views.decode_region(record, 3, region).copy()))
 
     def view(part: Any, region: Any, pixels: Any) -> None:
         if part:

@@ -107,8 +107,8 @@ def build_shards(
     ``shards`` is their number, by default one for every 1250 images, 8 to 1024. ``workers`` is the number of processes,
     by default one a core, 0 for none but this.
 
-    ``encoding`` is ``keep`` for the files' own bytes (whatever is not a baseline JPEG is converted to one), ``jpeg`` to
-    encode anew at ``quality``, or ``raw`` for pixels; the latter two after area-resizing the short side to ``resize``
+    ``encoding`` is ``keep`` for the JPEGs' own coefficients (what is no JPEG is converted to one), ``jpeg`` to encode
+    anew at ``quality``, or ``raw`` for pixels; the latter two after area-resizing the short side to ``resize``
     pixels, where it is larger.
 
     What cannot be decoded is listed in ``quarantine.tsv`` (key, reason), or raises BadSampleError if ``on_bad`` is

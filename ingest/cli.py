@@ -120,7 +120,7 @@ def _add_build_shards(commands: Any) -> None:
         "--encoding",
         choices=("keep", "jpeg", "raw"),
         default="keep",
-        help="keep the files' bytes (default), encode them anew as JPEG, or store raw pixels",
+        help="keep JPEGs' pixels exactly (default), encode all anew as JPEG, or store raw pixels",
     )
     parser.add_argument("--resize", type=int, metavar="SHORT_SIDE", help="in pixels; larger images are reduced to it")
     parser.add_argument("--quality", type=int, metavar="Q", help="of encoding jpeg, 1 to 100 (default: 90)")

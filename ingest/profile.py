@@ -146,12 +146,16 @@ def _prefixes(dataset: Dataset, options: ProfileOptions) -> dict[str, Iterator[o
         views.training_view(record, draws[position], batch[position % options.batch_size])
         labels[position % options.batch_size] = record.label
 
+    def decode(position: int, i: int) -> None:
+        record = dataset[i]
+        views.decode_region(record, channels, views.random_resized_crop(record.height, record.width, draws[position]))
+
     def each(stage: Callable[[int, int], object]) -> Iterator[object]:
         return (stage(position, i) for position, i in cycle(enumerate(records)))
 
     return {
         "read": each(lambda _, i: dataset[i]),
-        "decode": each(lambda _, i: views.decode(dataset[i], channels)),
+        "decode": each(decode),
         "view": each(lambda position, i: views.training_view(dataset[i], draws[position], batch[0])),
         "batch": each(fill),
     }
