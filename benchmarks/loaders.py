@@ -42,15 +42,12 @@ LOADERS = {
 
 PEERS = ("dali", "ffcv", "torch")
 
-MIN_IMAGES = 3000
-"""Fewer are repeated to as many: the end of an epoch, at which some loaders start anew, is rare in real ones."""
-
 
 def main() -> None:
     """Pack, measure, print the table, write what was asked for."""
     args = parse()
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-        photos = repeated(args.photos or draw(Path(scratch) / "photos"), Path(scratch) / "repeated")
+        photos = repeated(args.photos or draw(Path(scratch) / "photos"), Path(scratch) / "repeated", args.min_images)
         results = {}
         for encoding in args.encodings:
             folder = pack(photos, Path(scratch) / encoding.replace(" ", "-"), encoding)
@@ -76,6 +73,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--peer", action="append", default=[], metavar="NAME=PYTHON", help=f"also measure one of {', '.join(PEERS)}"
     )
+    # The end of an epoch, at which some loaders start anew, is rare in real training.
+    parser.add_argument("--min-images", type=int, default=3000, help="repeat fewer to so many (default: 3000)")
     parser.add_argument("--scratch", type=Path, help="where to pack (default: the system's temporary folder)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements")
     parser.add_argument("--chart", type=Path, metavar="FILE.png", help="draw them (needs matplotlib)")
@@ -92,10 +91,10 @@ def draw(folder: Path) -> Path:
     return folder / "train"
 
 
-def repeated(photos: Path, folder: Path) -> Path:
-    """A folder with links to ``photos``, as often as it takes to have MIN_IMAGES."""
+def repeated(photos: Path, folder: Path, min_images: int) -> Path:
+    """A folder with links to ``photos``, as often as it takes to have ``min_images``."""
     files = [path for path in sorted(photos.glob("*/*")) if path.is_file()]
-    for turn in range(-(-MIN_IMAGES // len(files))):
+    for turn in range(-(-min_images // len(files))):
         for path in files:
             link = folder / path.parent.name / f"{turn}-{path.name}"
             link.parent.mkdir(parents=True, exist_ok=True)
