@@ -73,6 +73,7 @@ def ceiling(folder: Path, workers: int) -> Batches:
 
     dataset = Dataset(folder / "tfrecord")
     cv2.setNumThreads(1)
+    cv2.ipp.setUseIPP_NotExact(True)  # as the stream resizes
     out = np.empty((SIZE, SIZE, 3), np.uint8)
     crops = []
     for i, draws in zip(order.epoch_order(len(dataset), 0, 0).tolist(), order.draws(0, 0, 0, 1000).tolist()):

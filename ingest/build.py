@@ -242,13 +242,18 @@ class _Packer:
 
 def _pack_all(source: Source, folder: Path, options: BuildOptions, tasks: list[Task]) -> list[Packed]:
     with progress.bar(len(source.entries), f"packing {options.format}") as bar:
-        if options.encoding != "raw":
-            # What this has compiled is kept on disk, and need not be compiled in each worker.
-            jpeg.encode_pixels(np.zeros((8, 8, 3), np.uint8), options.quality, "4:2:0")
+        _compile()
         results = workers.run(_Packer, (source, folder, options), tasks, workers.count(options.workers), bar.update)
         # Closed also where an interrupt is raised here and not in there: no worker may write once this has ended.
         with closing(results):
             return sorted(results, key=lambda packed: packed.shard.name)
+
+
+def _compile() -> None:
+    """Do for nothing what a worker does: what that has compiled is kept on disk, and need not be compiled in each."""
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    jpeg.prepare(jpeg.encode_pixels(pixels, quality=90, subsampling="4:2:0").encoded)
+    views.shrink(pixels, 4, 4)
 
 
 def _summary(source: Source, options: BuildOptions, packed: list[Packed], quarantined: int) -> Manifest:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ingest import jpeg
+from ingest.compiled import compiled
 from ingest.errors import RecordError
 from ingest.jpeg import Region
 from ingest.sample import JPEG, RAW, Record
@@ -118,7 +119,46 @@ def shrink(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """``pixels``, uint8 [H, W, C], reduced to ``height`` x ``width`` by area averaging."""
     if pixels.shape[:2] == (height, width):
         return pixels
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, -1)
+    shrunk = np.empty((height, width, pixels.shape[2]), np.uint8)
+    _average(np.ascontiguousarray(pixels), shrunk)
+    return shrunk
+
+
+@compiled
+def _average(pixels: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out`` with the means of ``pixels``, uint8 [H, W, C] both, over the areas of its own, rounded."""
+    channels = pixels.shape[2]
+    rows = pixels.reshape(len(pixels), -1)
+    tops, row_weights = _overlaps(len(pixels), len(out))
+    lefts, column_weights = _overlaps(pixels.shape[1], out.shape[1])
+    row = np.empty(rows.shape[1], np.float32)
+    for y in range(len(out)):
+        row[:] = np.float32(0.5)
+        for i in range(row_weights.shape[1]):
+            weight, source = row_weights[y, i], rows[tops[y] + i]
+            for j in range(len(row)):
+                row[j] += weight * np.float32(source[j])
+        for x in range(out.shape[1]):
+            for channel in range(channels):
+                total = np.float32(0)
+                for i in range(column_weights.shape[1]):
+                    total += column_weights[x, i] * row[(lefts[x] + i) * channels + channel]
+                out[y, x, channel] = np.uint8(total)
+
+
+@compiled
+def _overlaps(size: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of ``size`` pixels cut into equal parts: the first pixel of each, and the shares, float32 [parts, pixels], that
+    it and those behind it have in the part."""
+    length = size / parts
+    reach = min(size, math.ceil(length) + 1)
+    firsts, shares = np.empty(parts, np.int64), np.empty((parts, reach), np.float32)
+    for part in range(parts):
+        firsts[part] = min(int(part * length), size - reach)
+        for i in range(reach):
+            pixel = firsts[part] + i
+            shares[part, i] = max(0.0, min(pixel + 1, (part + 1) * length) - max(pixel, part * length)) / length
+    return firsts, shares
 
 
 def _between(bounds: tuple[float, float], draw: float) -> float:
@@ -135,11 +175,25 @@ def _resize(pixels: np.ndarray, out: np.ndarray) -> None:
         raise RecordError("its region is empty")
     size = out.shape[1], out.shape[0]
     if pixels.shape[2] == out.shape[2] > 1:
-        cv2.resize(pixels, size, dst=out, interpolation=cv2.INTER_LINEAR)
+        _resize_to(size, pixels, out)
         return
     # cv2 knows an image of one channel as [H, W] only, and would give a new array instead of writing to ``dst``.
-    grey = cv2.resize(pixels[:, :, 0], size, interpolation=cv2.INTER_LINEAR)
+    grey = _resize_to(size, pixels[:, :, 0], None)
     if out.shape[2] == 1:
         out[:, :, 0] = grey
     else:
         cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=out)
+
+
+def _resize_to(size: tuple[int, int], pixels: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """``pixels`` resized bilinearly.
+
+    By Intel's library where cv2 has it: a quarter faster, and rounded correctly, while cv2's own code is up to 0.8
+    levels off. "Not exact" means that the two differ. The setting is the calling thread's, which may be the user's.
+    """
+    before = cv2.ipp.useIPP_NotExact()
+    cv2.ipp.setUseIPP_NotExact(True)
+    try:
+        return cv2.resize(pixels, size, dst=out, interpolation=cv2.INTER_LINEAR)
+    finally:
+        cv2.ipp.setUseIPP_NotExact(before)

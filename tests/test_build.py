@@ -179,7 +179,8 @@ def test_pixels_can_be_stored(photos: Path, tmp_path: Path):
         original.draft("RGB", (record.width, record.height))  # an inverse DCT at half the size, or a quarter
         size = record.width, record.height
         expected = cv2.resize(np.asarray(original), size, interpolation=cv2.INTER_AREA)
-        assert np.array_equal(np.frombuffer(record.encoded, np.uint8), expected.ravel())
+        difference = np.frombuffer(record.encoded, np.uint8) - expected.ravel().astype(int)
+        assert np.abs(difference).max() <= 1  # both averages are rounded
 
 
 def test_images_can_be_encoded_anew(photos: Path, tmp_path: Path):

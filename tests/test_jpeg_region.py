@@ -140,3 +140,20 @@ def test_damage_in_a_record_is_an_error_or_pixels(where: float, what: bytes, in_
     encoded, segments = (encoded, bytes(target)) if in_segments else (bytes(target), segments)
     with suppress(RecordError, BadSampleError):
         jpeg.decode_region(encoded, segments[: len(segments) // 4 * 4], 3, Region(30, 40, 50, 60))
+
+
+@pytest.mark.parametrize(
+    ("shape", "subsampling"), [((90, 170, 3), "4:2:0"), ((90, 170, 3), "4:4:4"), ((7, 5, 1), "4:4:4")]
+)
+def test_segments_of_an_encoded_image_are_those_that_coding_anew_finds(shape: tuple[int, ...], subsampling: str):
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    prepared = jpeg.encode_pixels(pixels, 90, subsampling)
+    again = jpeg.prepare(prepared.encoded)
+    assert len(again.segments) == len(prepared.segments)
+    for packed in (prepared, again):
+        starts = np.frombuffer(packed.segments, "<u4")
+        assert all(packed.encoded[at - 2] == 0xFF for at in starts[1:-1])
+        assert packed.encoded[starts[-1] :] == b"\xff\xd9"
+        region = jpeg.Region(0, 0, 3, 4)
+        whole = jpeg.decode(packed.encoded, shape[2])
+        assert np.array_equal(jpeg.decode_region(packed.encoded, packed.segments, shape[2], region), whole[:3, :4])

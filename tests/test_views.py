@@ -120,3 +120,13 @@ def test_shrink_averages(height: int, width: int, factor: int, channels: int):
     pixels = gradient(height, width)[:, :, :channels]
     large = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
     assert np.array_equal(views.shrink(large, height, width), pixels)
+
+
+@pytest.mark.parametrize("size", [(37, 50), (61, 83), (1, 1), (20, 83)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shrinking_averages_areas(size: tuple[int, int], channels: int):
+    pixels = np.random.default_rng(1).integers(0, 256, (61, 83, channels), np.uint8)
+    height, width = size
+    # Every pixel as often as it has parts, then whole blocks: exact for any ratio.
+    fine = pixels.repeat(height, 0).repeat(width, 1).reshape(height, 61, width, 83, channels)
+    assert np.abs(views.shrink(pixels, height, width) - fine.mean((1, 3))).max() <= 0.501

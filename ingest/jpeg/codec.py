@@ -50,11 +50,13 @@ def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region)
     return pixels[part.top : part.top + region.height, part.left : part.left + region.width]
 
 
-def encode(pixels: np.ndarray, quality: int, subsampling: str) -> bytes:
-    """A baseline JPEG of uint8 [H, W, 1 or 3]; ``subsampling`` is ``4:4:4`` or ``4:2:0``."""
-    colorspace = "GRAY" if pixels.shape[2] == 1 else "RGB"
-    colorsubsampling = "Gray" if pixels.shape[2] == 1 else subsampling.replace(":", "")
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, colorspace, colorsubsampling, fastdct=False)
+def encode(pixels: np.ndarray, quality: int, subsampling: str, interval: int = 0) -> bytes:
+    """A baseline JPEG of uint8 [H, W, 1 or 3], with a restart marker every ``interval`` MCUs (0: none);
+    ``subsampling`` is ``4:4:4`` or ``4:2:0``."""
+    file = io.BytesIO()
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.save(file, "JPEG", quality=quality, subsampling=subsampling, restart_marker_blocks=interval)
+    return file.getvalue()
 
 
 def decode_any(data: bytes) -> tuple[np.ndarray, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from ingest.errors import BadSampleError
 from ingest.jpeg.codec import decode, decode_any, encode
 from ingest.jpeg.markers import END, SOF0, SOF1, SOF2, START, Header, read_header
-from ingest.jpeg.restarts import OddScanError, with_restarts
+from ingest.jpeg.restarts import OddScanError, find_segments, restart_interval, with_restarts
 
 CONVERSION_QUALITY = 95
 """JPEG quality of files that had to be converted: above it Pillow's documentation sees large files and no gain."""
@@ -108,16 +108,13 @@ def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> Prepare
 
     Raises BadSampleError where it would be too large for one.
     """
-    height, width, _ = pixels.shape
+    height, width, channels = pixels.shape
     if max(height, width) > _MAX_SIDE:
         raise BadSampleError(f"{width} x {height} pixels do not fit a JPEG, which ends at {_MAX_SIDE} a side")
-    data = encode(pixels, quality, subsampling)
+    mcu_width = 16 if channels == 3 and subsampling == "4:2:0" else 8
+    data = encode(pixels, quality, subsampling, restart_interval(-(-width // mcu_width), mcu_width))
     header = read_header(data)
-    try:
-        encoded, segments, _ = with_restarts(data, header)
-    except OddScanError:  # too large for it
-        encoded, segments = data, b""
-    return _prepared(encoded, segments, header, None)
+    return _prepared(data, find_segments(data, header), header, None)
 
 
 def _jpeg_header(data: bytes) -> Header | None:

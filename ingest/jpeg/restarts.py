@@ -113,6 +113,14 @@ def with_restarts(data: bytes, header: Header) -> Restarted:
     return Restarted(b"".join((head, scan.data, END)), segments, reader.had_end)
 
 
+def find_segments(data: bytes, header: Header) -> bytes:
+    """The offsets of the restart segments, as little-endian uint32, of a sound JPEG of one scan that has them."""
+    coded = np.frombuffer(data, np.uint8)[header.scan :]
+    # In coded data a byte FF is followed by a zero, but in markers: those of restarts, and at last that of the end.
+    *restarts, end = np.flatnonzero((coded[:-1] == 0xFF) & (coded[1:] != 0))
+    return (np.array([0, *(at + 2 for at in restarts), end]) + header.scan).astype("<u4").tobytes()
+
+
 def restart_interval(mcus_a_row: int, mcu_width: int) -> int:
     """MCUs in a segment: the divisor of those in a row whose width is nearest to SEGMENT_PIXELS; all of them if none of
     its divisors gives MIN_SEGMENT_PIXELS."""
