@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from ingest import files
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -21,10 +22,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary.unlink(missing_ok=True)
     try:
         yield temporary
-        _sync(temporary)
+        files.sync(temporary)
         temporary.replace(path)
         # The name is safe only once the folder that holds it is on disk, too.
-        _sync(path.parent)
+        files.sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -33,11 +34,3 @@ def write(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``: after a crash the file has either its old content or the new."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -68,6 +68,13 @@ class BuildOptions:
         workers.count(self.workers)
 
 
+class Part(NamedTuple):
+    """A shard of the plan: its file's name, and the positions in the source of its entries, int64 [N]."""
+
+    name: str
+    entries: np.ndarray
+
+
 class Task(NamedTuple):
     """A shard to write: its file's name and its entries, in their order."""
 
@@ -116,17 +123,17 @@ def build_shards(
     """
     options = BuildOptions(format, shards, workers, encoding, resize, quality, seed, on_bad)
     source = open_source(src)
-    tasks = plan(source, options)
+    parts = plan(len(source.entries), options)
     folder = Path(out)
     _make_folder(folder, Path(src))
     with _writing(folder), _locked(folder):
         _clear(folder)
-        return _build(source, folder, options, tasks)
+        return _build(source, folder, options, parts)
 
 
-def _build(source: Source, folder: Path, options: BuildOptions, tasks: list[Task]) -> Manifest:
+def _build(source: Source, folder: Path, options: BuildOptions, parts: list[Part]) -> Manifest:
     try:
-        packed = _pack_all(source, folder, options, tasks)
+        packed = _pack_all(source, folder, options, parts)
     finally:
         _remove(folder, temporary_only=True)
     quarantined = [line for part in packed for line in part.quarantined]
@@ -139,17 +146,12 @@ def _build(source: Source, folder: Path, options: BuildOptions, tasks: list[Task
     return result
 
 
-def plan(source: Source, options: BuildOptions) -> list[Task]:
-    """The shards to write: a seeded permutation of the source's entries, cut into parts of equal count (give or take
-    one)."""
-    n = len(source.entries)
+def plan(n: int, options: BuildOptions) -> list[Part]:
+    """The shards to write of ``n`` entries: a seeded permutation, cut into parts of equal count (give or take one)."""
     shards = options.shards or min(n, max(MIN_SHARDS, min(MAX_SHARDS, -(-n // RECORDS_A_SHARD))))
     _require(shards <= n, f"{shards} shards for {n} images: give at most one an image")
     parts = np.array_split(packing_order(n, options.seed), shards)
-    return [
-        Task(f"{i:05d}-of-{shards:05d}.{options.format}", [source.entries[j] for j in part])
-        for i, part in enumerate(parts)
-    ]
+    return [Part(f"{i:05d}-of-{shards:05d}.{options.format}", part) for i, part in enumerate(parts)]
 
 
 def make_record(sample: Sample, synset: str, options: BuildOptions) -> tuple[Record, str | None]:
@@ -199,8 +201,8 @@ def _of_jpeg(file: jpeg.Prepared) -> _Encoded:
 class _Packer:
     """Writes a shard; the handler of a worker process."""
 
-    def __init__(self, source: Source, folder: Path, options: BuildOptions):
-        self._source, self._folder, self._options = source, folder, options
+    def __init__(self, read: Callable[[Entry], Sample], classes: tuple[str, ...], folder: Path, options: BuildOptions):
+        self._read, self._classes, self._folder, self._options = read, classes, folder, options
         self._format = formats.load(options.format)
         views.single_threaded()
 
@@ -236,14 +238,16 @@ class _Packer:
             report(1)
 
     def _make(self, entry: Entry) -> tuple[Record, str | None]:
-        read = self._source.read(entry)
-        return make_record(read, self._source.classes[entry.label], self._options)
+        return make_record(self._read(entry), self._classes[entry.label], self._options)
 
 
-def _pack_all(source: Source, folder: Path, options: BuildOptions, tasks: list[Task]) -> list[Packed]:
+def _pack_all(source: Source, folder: Path, options: BuildOptions, parts: list[Part]) -> list[Packed]:
+    # Made one by one, as they are handed out: all entries at once would fill the memory.
+    tasks = (Task(part.name, [source.entries[i] for i in part.entries]) for part in parts)
+    make_packer = (_Packer, (source.read, source.classes, folder, options))
     with progress.bar(len(source.entries), f"packing {options.format}") as bar:
         _compile()
-        results = workers.run(_Packer, (source, folder, options), tasks, workers.count(options.workers), bar.update)
+        results = workers.run(*make_packer, tasks, workers.count(options.workers), bar.update)
         # Closed also where an interrupt is raised here and not in there: no worker may write once this has ended.
         with closing(results):
             return sorted(results, key=lambda packed: packed.shard.name)

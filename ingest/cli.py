@@ -170,8 +170,8 @@ def _build_shards(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.dry_run:
         source = build.open_source(args.src)
-        tasks = build.plan(source, build.BuildOptions(**options))
-        result = {"found": len(source.entries), "classes": len(source.classes), "shards": len(tasks)}
+        parts = build.plan(len(source.entries), build.BuildOptions(**options))
+        result = {"found": len(source.entries), "classes": len(source.classes), "shards": len(parts)}
         print("would pack files: {found:,}, classes: {classes:,}, shards: {shards:,}".format(**result))
     else:
         start = time.perf_counter()

@@ -11,8 +11,9 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from floors below its own.
 FLOORS = [
-    {"errors", "atomic", "progress", "compiled"},
-    {"sample", "order", "workers", "slots"},
+    {"errors", "progress", "compiled"},
+    {"files", "sample", "order", "workers", "slots"},
+    {"atomic"},
     {"jpeg"},
     {"views"},
     {"manifest", "sources", "formats", "synth"},
@@ -32,6 +33,7 @@ ROOMS = {
     "cv2": {"views"},
     "lmdb": {"formats"},
     "crc32c": {"formats"},
+    "upath": {"files"},
     "tqdm": {"progress"},
     "tensorpack": {"stream"},
     "tensorflow": {"feed"},

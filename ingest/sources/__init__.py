@@ -1,58 +1,149 @@
 """Where photographs come from. Each module here opens one kind of source, and knows it by what it is.
 
-To add a kind: a module with ``open(path)``, which gives a Source, or None where ``path`` is something else; and its
-name in KINDS.
+To add a kind: a module with ``open_KIND(path)``, which gives a Source, or None where ``path`` is something else; and
+its place among the kinds below.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, overload
 
+import numpy as np
+
+from ingest import files
 from ingest.errors import SourceError
 from ingest.sample import Sample
 
 NO_CLASS = -1
-"""The label of an entry that was found outside every class."""
+"""The label of an entry that cannot be packed, such as one found outside every class; reading it says why."""
+
+MAX_CLASSES = 1_000_000
+"""Larger numbers are no labels but a mistake, and would be as many names."""
 
 
 class Entry(NamedTuple):
-    """One thing found in a source: its key, unique in the source, and its label, from 0, or NO_CLASS."""
+    """One thing found in a source.
+
+    ``key`` is its name, unique in the source; ``label`` counts from 0, or is NO_CLASS; ``at`` are numbers that tell the
+    source's reader where it lies, equally many for all entries.
+    """
 
     key: str
     label: int
+    at: tuple[int, ...] = ()
 
 
-class Source(Protocol):
-    """A list of entries and a way to read each. It is sent to worker processes, so it holds no open files."""
+class Entries(Sequence[Entry]):
+    """The entries of a source, sorted by the bytes of their keys; each takes little more memory than its key.
+
+    Sorted, so that the same images give the same shards, whatever kind of source they lie in. Raises SourceError where
+    two have the same key.
+    """
+
+    def __init__(self, found: Iterable[Entry]):
+        keys: list[bytes] = []
+        labels, places = array("i"), array("q")
+        for entry in found:
+            keys.append(_to_bytes(entry.key))
+            labels.append(entry.label)
+            places.extend(entry.at)
+        order: Sequence[int] = range(len(keys))
+        if any(first >= second for first, second in pairwise(keys)):
+            order = sorted(order, key=keys.__getitem__)
+            keys.sort()
+            _refuse_twins(keys)
+        self._keys = b"".join(keys)
+        self._ends = np.cumsum([0, *map(len, keys)], dtype=np.int64)
+        rows = np.asarray(order, np.int64)
+        self._labels = np.array(labels, np.int32)[rows]
+        self._at = np.array(places, np.int64).reshape(len(keys), -1 if places else 0)[rows]
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    @overload
+    def __getitem__(self, i: int) -> Entry: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Entry]: ...
+    def __getitem__(self, i: int | slice) -> Entry | list[Entry]:
+        if isinstance(i, slice):
+            return [self[j] for j in range(len(self))[i]]
+        i = range(len(self))[i]
+        key = str(self._keys[self._ends[i] : self._ends[i + 1]], "utf-8", "surrogateescape")
+        return Entry(key, int(self._labels[i]), tuple(self._at[i].tolist()))
+
+    def fingerprint(self, classes: tuple[str, ...]) -> str:
+        """SHA-256 of all keys, labels and classes: what makes two listings the same source."""
+        digest = hashlib.sha256()
+        for part in (self._keys, self._ends.tobytes(), self._labels.tobytes(), *map(_to_bytes, classes)):
+            digest.update(len(part).to_bytes(8, "little") + part)
+        return digest.hexdigest()
+
+
+class Source(NamedTuple):
+    """Named classes, entries labelled with their positions, and ``read``, which gives an entry's sample.
+
+    ``read`` is sent to worker processes, so it is picklable and holds neither open files nor the entries. It raises
+    BadSampleError if the entry can never be packed, SourceError if it cannot be read.
+    """
 
     classes: tuple[str, ...]
-    entries: Sequence[Entry]
-
-    def read(self, entry: Entry) -> Sample:
-        """Read an entry's bytes or pixels.
-
-        Raises BadSampleError if the entry can never be packed, SourceError if it cannot be read.
-        """
+    entries: Entries
+    read: Callable[[Entry], Sample]
 
 
 def open_source(path: str | Path) -> Source:
     """List the source at ``path``. Raises SourceError where there is none, or nothing in it."""
     from ingest.sources import folder, idx
 
-    path = Path(path)
-    if not os.path.lexists(path):
-        raise SourceError(f"{path}: no such file or folder")
+    path = files.place(path)
     kinds = (idx.open_idx, folder.open_folder)
-    for open_kind in kinds:
-        try:
-            source = open_kind(path)
-        except OSError as error:
-            raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror})") from error
-        if source is not None:
-            if not source.entries:
-                raise SourceError(f"{path}: no images in it; a source is a folder of CLASS/IMAGE files or IDX files")
-            return source
-    raise SourceError(f"{path}: not a source; give a folder of CLASS/IMAGE files, or IDX files such as MNIST's")
+    try:
+        if not path.exists() and not path.is_symlink():
+            raise SourceError(f"{path}: no such file or folder")
+        source = next((source for open_kind in kinds if (source := open_kind(path)) is not None), None)
+    except OSError as error:
+        raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
+    if source is None:
+        raise SourceError(f"{path}: not a source; give a folder of CLASS/IMAGE files, or IDX files such as MNIST's")
+    if not source.entries:
+        raise SourceError(f"{path}: no images in it; a source is a folder of CLASS/IMAGE files or IDX files")
+    return source
+
+
+def label_all(values: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
+    """Classes, and the label of each of ``values``, as lists and label files give them.
+
+    Whole numbers are the labels, and their classes numbers of equal width, as many as the largest asks for; those out
+    of range become NO_CLASS. Other words are the classes, in sorted order.
+    """
+    try:
+        numbers = [int(value) for value in values]
+    except ValueError:
+        classes = tuple(sorted(set(values), key=_to_bytes))
+        labels = {name: label for label, name in enumerate(classes)}
+        return classes, [labels[value] for value in values]
+    numbers = [number if 0 <= number < MAX_CLASSES else NO_CLASS for number in numbers]
+    count = max(numbers, default=-1) + 1
+    return tuple(numbered(i, count) for i in range(count)), numbers
+
+
+def numbered(i: int, count: int) -> str:
+    """The name of number ``i`` of ``count``: all are of the same width, so that they sort as numbers do."""
+    return f"{i:0{len(str(max(count - 1, 0)))}d}"
+
+
+def _refuse_twins(keys: list[bytes]) -> None:
+    for first, second in pairwise(keys):
+        if first == second:
+            name = str(first, "utf-8", "backslashreplace")
+            raise SourceError(f"two images have the key {name!r}: a key must name one image; rename or remove one")
+
+
+def _to_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

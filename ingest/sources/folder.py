@@ -4,58 +4,69 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from ingest import files
 from ingest.errors import BadSampleError, SourceError
 from ingest.sample import Sample
-from ingest.sources import NO_CLASS, Entry
+from ingest.sources import NO_CLASS, Entries, Entry, Source
 
 
-class Folder:
-    """The files below ``root``. A file's class is the first folder of its path, its key the path, with slashes.
+@dataclass(frozen=True)
+class FolderReader:
+    """Reads the files below ``root``; their keys are their paths, with slashes."""
 
-    Files beside the class folders, or in hidden ones, belong to no class: they are entries that cannot be read.
-    """
+    root: Path
 
-    def __init__(self, root: Path, classes: tuple[str, ...], keys: list[str]):
-        self.root = root
-        self.classes = classes
-        labels = {name: label for label, name in enumerate(classes)}
-        self.entries: Sequence[Entry] = [Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in keys]
-
-    def read(self, entry: Entry) -> Sample:
+    def __call__(self, entry: Entry) -> Sample:
         """Read an image file. A file that is there and cannot be opened is an error, not a bad image."""
         if entry.label == NO_CLASS:
             raise BadSampleError("not in a class folder")
-        path = self.root / entry.key
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise BadSampleError("not a regular file")
-            return Sample(entry.key, entry.label, path.read_bytes())
-        except OSError as error:
-            raise SourceError(f"{path}: cannot be read ({error.strerror}): mend it, then start again") from error
+        return Sample(entry.key, entry.label, read_file(self.root / entry.key))
 
 
-def open_folder(path: Path) -> Folder | None:
-    """The folder at ``path``, or None where it is a file. Raises SourceError where its layout is another."""
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file. Raises BadSampleError where it is no file, SourceError where it cannot be read."""
+    try:
+        if not files.is_remote(path) and not stat.S_ISREG(path.stat().st_mode):
+            raise BadSampleError("not a regular file")
+        return files.read(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise SourceError(f"{path}: cannot be read ({why}): mend it, then start again") from error
+
+
+def open_folder(path: Path) -> Source | None:
+    """The folder at ``path``, or None where it is a file. Raises SourceError where its layout is another.
+
+    A file's class is the first folder of its path. Files beside the class folders, or in hidden ones, belong to no
+    class: they are entries that cannot be read.
+    """
     if not path.is_dir():
         return None
-    with os.scandir(path) as found:
-        classes = sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
-    source = Folder(path, tuple(classes), sorted(_files(path, "", ()), key=os.fsencode))
-    _refuse_wrong_level(source)
-    return source
+    if files.is_remote(path):
+        keys = files.names_below(path)
+        classes = sorted({key.split("/")[0] for key in keys if "/" in key and not key.startswith(".")})
+    else:
+        with os.scandir(path) as found:
+            classes = sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
+        keys = list(_files(path, "", ()))
+    labels = {name: label for label, name in enumerate(classes)}
+    entries = Entries(Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in keys)
+    _refuse_wrong_level(path, classes, entries)
+    return Source(tuple(classes), entries, FolderReader(path))
 
 
-def _refuse_wrong_level(source: Folder) -> None:
-    depths = {entry.key.count("/") for entry in source.entries if entry.label != NO_CLASS}
-    if source.entries and not depths:
-        raise SourceError(f"{source.root}: no class folders in it; images belong in {source.root}/CLASS/IMAGE")
+def _refuse_wrong_level(root: Path, classes: list[str], entries: Entries) -> None:
+    depths = {entry.key.count("/") for entry in entries if entry.label != NO_CLASS}
+    if entries and not depths:
+        raise SourceError(f"{root}: no class folders in it; images belong in {root}/CLASS/IMAGE")
     if depths and min(depths) > 1:
         raise SourceError(
-            f"{source.root}: its folders ({', '.join(source.classes[:3])}) hold folders, not images: "
-            f"give one of them, such as {source.root / source.classes[0]}"
+            f"{root}: its folders ({', '.join(classes[:3])}) hold folders, not images: "
+            f"give one of them, such as {root / classes[0]}"
         )
 
 

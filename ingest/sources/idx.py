@@ -10,19 +10,22 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
+from ingest import files
 from ingest.errors import SourceError
 from ingest.sample import Sample
-from ingest.sources import Entry
+from ingest.sources import Entries, Entry, Source, label_all, numbered
 
 _UINT8 = b"\0\0\x08"
 _LABELS, _GREY, _COLOUR = 1, 3, 4
+_MANY = 32
 
 
 class _Idx(NamedTuple):
@@ -30,17 +33,13 @@ class _Idx(NamedTuple):
     shape: tuple[int, ...]
 
 
-class IdxPair:
-    """An images file and its labels file. Classes are the numbers 0 to the largest label, keys the images' numbers."""
+class IdxReader:
+    """Reads the images of an IDX file; an entry's key is its number. A process reads the file once."""
 
-    def __init__(self, images: _Idx, labels: _Idx):
+    def __init__(self, images: _Idx):
         self._images = images
-        values = _read(labels)
-        names, keys = max(values.tolist(), default=-1) + 1, len(values)
-        self.classes = tuple(_numbered(i, names) for i in range(names))
-        self.entries: Sequence[Entry] = [Entry(_numbered(i, keys), int(label)) for i, label in enumerate(values)]
 
-    def read(self, entry: Entry) -> Sample:
+    def __call__(self, entry: Entry) -> Sample:
         """The pixels of an image, uint8 [H, W, 1 or 3]."""
         return Sample(entry.key, entry.label, self._pixels[int(entry.key)])
 
@@ -54,21 +53,28 @@ class IdxPair:
         return {name: value for name, value in vars(self).items() if name != "_pixels"}
 
 
-def open_idx(path: Path) -> IdxPair | None:
+def open_idx(path: Path) -> Source | None:
     """The pair whose images file is ``path``, or the one pair in the folder ``path``; None where there is no IDX file.
 
-    Raises SourceError where images and labels do not fit, or are cut short, or a folder holds several pairs.
+    Classes are the numbers 0 to the largest label, keys the images' numbers. Raises SourceError where images and labels
+    do not fit, or are cut short, or a folder holds several pairs.
     """
     if path.is_file():
         images = _look_at(path)
-        return images and IdxPair(images, _labels_of(images))
+        return images and _pair(images, _labels_of(images))
     pictures = [idx for idx in _all_in(path) if len(idx.shape) != _LABELS] if path.is_dir() else []
     if not pictures:
         return None
     if len(pictures) > 1:
         names = ", ".join(idx.path.name for idx in pictures)
         raise SourceError(f"{path}: more than one IDX images file ({names}): give the one to pack")
-    return IdxPair(pictures[0], _labels_of(pictures[0]))
+    return _pair(pictures[0], _labels_of(pictures[0]))
+
+
+def _pair(images: _Idx, labels: _Idx) -> Source:
+    classes, values = label_all([str(label) for label in _read(labels)])
+    entries = Entries(Entry(numbered(i, len(values)), label) for i, label in enumerate(values))
+    return Source(classes, entries, IdxReader(images))
 
 
 def _labels_of(images: _Idx) -> _Idx:
@@ -92,7 +98,11 @@ def _labels_of(images: _Idx) -> _Idx:
 
 
 def _all_in(folder: Path) -> list[_Idx]:
-    return [idx for path in sorted(folder.iterdir()) if path.is_file() and (idx := _look_at(path))]
+    paths = sorted(folder.iterdir())
+    # A look into each file of a bucket would take for ever, and IDX files come in fours.
+    if files.is_remote(folder) and len(paths) > _MANY:
+        return []
+    return [idx for path in paths if path.is_file() and (idx := _look_at(path))]
 
 
 def _look_at(path: Path) -> _Idx | None:
@@ -122,15 +132,17 @@ def _read(idx: _Idx) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(idx.shape)
 
 
-def _open(path: Path) -> BinaryIO:
-    with open(path, "rb") as file:
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path)) if zipped else open(path, "rb")
+        file.seek(0)
+        if not zipped:
+            yield file
+            return
+        with gzip.open(file) as unzipped:
+            yield cast(BinaryIO, unzipped)
 
 
 def _stem(name: str) -> str:
     return name.removesuffix(".gz")
-
-
-def _numbered(i: int, count: int) -> str:
-    return f"{i:0{len(str(max(count - 1, 0)))}d}"
