@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +17,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; afterwards flush it to disk and rename it to ``path``.
 
     If the body raises, the temporary file is removed and ``path`` stays as it was. A process killed in the body
-    leaves ``NAME.tmp`` behind, never a partial ``NAME``.
+    leaves ``NAME.????????.tmp`` behind, never a partial ``NAME``; no two writers use the same.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         yield temporary
         files.sync(temporary)

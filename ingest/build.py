@@ -6,28 +6,21 @@ clock or the machine.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ingest import atomic, formats, jpeg, manifest, progress, sample, views, workers
+from ingest import formats, jpeg, manifest, output, progress, sample, views, workers
 from ingest.errors import BadSampleError, OptionError, OutputError, SourceError
-from ingest.manifest import Manifest, Shard
+from ingest.manifest import Manifest, Recipe
 from ingest.order import MAX_SEED, packing_order
+from ingest.output import Packed, Resuming
 from ingest.sample import JPEG, RAW, Record, Sample
 from ingest.sources import Entry, Source, open_source
-
-QUARANTINE = "quarantine.tsv"
 
 ENCODINGS = ("keep", "jpeg", "raw")
 
@@ -35,9 +28,6 @@ RECORDS_A_SHARD = 1250
 """Of about 110 KB each: ImageNet's 1,281,167 training images make 1024 shards, its 50,000 validation images 40."""
 
 MIN_SHARDS, MAX_SHARDS = 8, 1024
-
-# Every name that a build may write.
-_OURS = re.compile(rf"(\d{{5}}-of-\d{{5}}\.({'|'.join(formats.NAMES)})(\.index)?|{QUARANTINE}|{manifest.NAME})(\.tmp)?")
 
 
 @dataclass(frozen=True)
@@ -84,15 +74,10 @@ class Task(NamedTuple):
     def __str__(self) -> str:
         return self.name
 
-
-class Packed(NamedTuple):
-    """A shard that was written, and what became of the entries that are not in it as they were."""
-
-    shard: Shard
-    quarantined: list[tuple[str, str]]
-    converted: Counter[str]
-    has_color: bool
-    has_jpeg: bool
+    @property
+    def images(self) -> int:
+        """How many entries."""
+        return len(self.entries)
 
 
 def build_shards(
@@ -119,31 +104,38 @@ def build_shards(
     pixels, where it is larger.
 
     What cannot be decoded is listed in ``quarantine.tsv`` (key, reason), or raises BadSampleError if ``on_bad`` is
-    ``fail``. Raises OptionError, SourceError or OutputError. ``manifest.json``, the value returned, is written last.
+    ``fail``. ``manifest.json``, the value returned, is written last. A build that was cut short goes on when it is
+    called again for the same source and options; where it has been finished, there is nothing to do.
+
+    Raises OptionError, SourceError, OutputError, or WorkerError if a worker process dies.
     """
     options = BuildOptions(format, shards, workers, encoding, resize, quality, seed, on_bad)
     source = open_source(src)
     parts = plan(len(source.entries), options)
     folder = Path(out)
-    _make_folder(folder, Path(src))
-    with _writing(folder), _locked(folder):
-        _clear(folder)
-        return _build(source, folder, options, parts)
+    _refuse_inside(folder, Path(src))
+    output.make_folder(folder)
+    with output.claimed(folder, recipe(source, options)) as lock:
+        if (folder / manifest.NAME).exists():
+            output.tidy(folder)
+            return manifest.load_manifest(folder)
+        packed = _pack_all(source, folder, options, parts, lock)
+        if on_bad == "fail":
+            output.refuse_bad(packed)
+        return _finish(source, folder, options, packed)
 
 
-def _build(source: Source, folder: Path, options: BuildOptions, parts: list[Part]) -> Manifest:
-    try:
-        packed = _pack_all(source, folder, options, parts)
-    finally:
-        _remove(folder, temporary_only=True)
-    quarantined = [line for part in packed for line in part.quarantined]
-    result = _summary(source, options, packed, len(quarantined))
-    if quarantined:
-        atomic.write(folder / QUARANTINE, _table(quarantined))
-    if not result.records:
-        raise SourceError(f"none of the source's {len(quarantined)} files could be packed; see {folder / QUARANTINE}")
-    manifest.save(result, folder)
-    return result
+def recipe(source: Source, options: BuildOptions) -> Recipe:
+    """What makes two builds the same."""
+    return Recipe(
+        source=source.entries.fingerprint(source.classes),
+        format=options.format,
+        shards=len(plan(len(source.entries), options)),
+        encoding=options.encoding,
+        resize=options.resize,
+        quality=options.quality if options.encoding == "jpeg" else None,
+        seed=options.seed,
+    )
 
 
 def plan(n: int, options: BuildOptions) -> list[Part]:
@@ -198,42 +190,40 @@ def _of_jpeg(file: jpeg.Prepared) -> _Encoded:
     return _Encoded(file.encoded, file.segments, JPEG, (file.height, file.width, file.channels), file.converted)
 
 
-class _Packer:
-    """Writes a shard; the handler of a worker process."""
+class _Tally(NamedTuple):
+    """What a shard's entries turned out to be; ``seen`` are numbers of channels and kinds of encoding."""
 
-    def __init__(self, read: Callable[[Entry], Sample], classes: tuple[str, ...], folder: Path, options: BuildOptions):
-        self._read, self._classes, self._folder, self._options = read, classes, folder, options
-        self._format = formats.load(options.format)
+    quarantined: list[tuple[str, str]]
+    converted: Counter[str]
+    seen: set[int | str]
+
+
+class Packer:
+    """Writes shards to a folder; the handler of a worker process."""
+
+    def __init__(self, folder: Path, read: Callable[[Entry], Sample], classes: tuple[str, ...], options: BuildOptions):
+        self._folder, self._read, self._classes, self._options = folder, read, classes, options
         views.single_threaded()
 
     def __call__(self, task: Task, report: Callable[[int], object]) -> Packed:
-        quarantined: list[tuple[str, str]] = []
-        converted: Counter[str] = Counter()
-        seen: set[int | str] = set()
+        """Write the shard of a task, and its index."""
         path = self._folder / task.name
-        with _writing(path):
-            self._format.write(path, self._payloads(task.entries, report, quarantined, converted, seen))
-            shard = Shard(task.name, len(task.entries) - len(quarantined), path.stat().st_size, _sha256(path))
-        return Packed(shard, quarantined, converted, 3 in seen, JPEG in seen)
+        packed = _Tally([], Counter(), set())
+        formats.write(self._options.format, path, self._payloads(task.entries, report, packed))
+        shard = output.describe(path, len(task.entries) - len(packed.quarantined))
+        return Packed(shard, packed.quarantined, dict(packed.converted), 3 in packed.seen, JPEG in packed.seen)
 
-    def _payloads(
-        self,
-        entries: Iterable[Entry],
-        report: Callable[[int], object],
-        quarantined: list[tuple[str, str]],
-        converted: Counter[str],
-        seen: set[int | str],
-    ) -> Iterator[bytes]:
+    def _payloads(self, entries: Iterable[Entry], report: Callable[[int], object], packed: _Tally) -> Iterator[bytes]:
         for entry in entries:
             try:
                 record, what = self._make(entry)
             except BadSampleError as error:
                 if self._options.on_bad == "fail":
                     raise BadSampleError(f"{entry.key}: {error}") from error
-                quarantined.append((entry.key, str(error)))
+                packed.quarantined.append((entry.key, str(error)))
             else:
-                converted.update([what] if what else [])
-                seen.update((record.channels, record.format))
+                packed.converted.update([what] if what else [])
+                packed.seen.update((record.channels, record.format))
                 yield sample.pack(record)
             report(1)
 
@@ -241,16 +231,14 @@ class _Packer:
         return make_record(self._read(entry), self._classes[entry.label], self._options)
 
 
-def _pack_all(source: Source, folder: Path, options: BuildOptions, parts: list[Part]) -> list[Packed]:
+def _pack_all(source: Source, folder: Path, options: BuildOptions, parts: list[Part], lock: int) -> list[Packed]:
     # Made one by one, as they are handed out: all entries at once would fill the memory.
     tasks = (Task(part.name, [source.entries[i] for i in part.entries]) for part in parts)
-    make_packer = (_Packer, (source.read, source.classes, folder, options))
+    handler = (folder, Packer, source.read, source.classes, options)
     with progress.bar(len(source.entries), f"packing {options.format}") as bar:
         _compile()
-        results = workers.run(*make_packer, tasks, workers.count(options.workers), bar.update)
-        # Closed also where an interrupt is raised here and not in there: no worker may write once this has ended.
-        with closing(results):
-            return sorted(results, key=lambda packed: packed.shard.name)
+        count = workers.count(options.workers)
+        return output.all_packed(workers.run(Resuming, handler, tasks, count, bar.update, (lock,)))
 
 
 def _compile() -> None:
@@ -260,8 +248,18 @@ def _compile() -> None:
     views.shrink(pixels, 4, 4)
 
 
+def _finish(source: Source, folder: Path, options: BuildOptions, packed: list[Packed]) -> Manifest:
+    quarantined = [row for part in packed for row in part.quarantined]
+    result = _summary(source, options, packed, len(quarantined))
+    output.finish(folder, result, output.table(quarantined))
+    if not result.records:
+        raise SourceError(
+            f"none of the source's {len(quarantined)} files could be packed; see {folder / output.QUARANTINE}"
+        )
+    return result
+
+
 def _summary(source: Source, options: BuildOptions, packed: list[Packed], quarantined: int) -> Manifest:
-    converted = sum((part.converted for part in packed), Counter[str]())
     # Pixels from a source that has no files are packed as pixels, also where 'keep' was asked for.
     encoding = options.encoding if any(part.has_jpeg for part in packed) else "raw"
     return Manifest(
@@ -273,79 +271,21 @@ def _summary(source: Source, options: BuildOptions, packed: list[Packed], quaran
         channels=3 if any(part.has_color for part in packed) else 1,
         records=sum(part.shard.records for part in packed),
         quarantined=quarantined,
-        converted=dict(sorted(converted.items())),
+        converted=output.total(part.converted for part in packed),
         classes=source.classes,
         seed=options.seed,
         shards=tuple(part.shard for part in packed),
+        build=recipe(source, options),
     )
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _refuse_inside(out: Path, src: Path) -> None:
     try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}): make room, then start again") from error
-
-
-def _make_folder(out: Path, src: Path) -> None:
-    """Make the folder to write to. Raises OutputError where it is inside the source, or cannot be made."""
-    try:
-        if out.resolve().is_relative_to(src.resolve()):
-            raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
-        out.mkdir(parents=True, exist_ok=True)
+        is_inside = out.resolve().is_relative_to(src.resolve())
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         raise OutputError(f"{out}: cannot be made ({error}): give another folder") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Within, no other build writes to ``folder``. The lock is the kernel's: it leaves nothing, however this ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _lock(descriptor, folder)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(f"{folder}: another build is writing to it: wait for it, or give another folder") from error
-
-
-def _clear(folder: Path) -> None:
-    """Remove what an unfinished build left. Raises OutputError where the folder holds anything else."""
-    paths = sorted(folder.iterdir())
-    if any(path.name == manifest.NAME for path in paths):
-        raise OutputError(f"{folder}: already holds a finished dataset: remove it first, or give another folder")
-    if foreign := [path.name for path in paths if not (_OURS.fullmatch(path.name) and path.is_file())]:
-        raise OutputError(f"{folder}: not empty (it holds {foreign[0]}): give a new or empty folder")
-    _remove(folder)
-
-
-def _remove(folder: Path, temporary_only: bool = False) -> None:
-    for path in folder.iterdir():
-        if _OURS.fullmatch(path.name) and (not temporary_only or path.suffix == atomic.TEMPORARY_SUFFIX):
-            path.unlink()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(partial(file.read, 2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-
-
-def _table(rows: list[tuple[str, str]]) -> bytes:
-    lines = ("\t".join(cell.translate(_ESCAPES) for cell in row) for row in [("key", "reason"), *rows])
-    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+    if is_inside:
+        raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
 
 
 def _require(condition: bool, message: str) -> None:

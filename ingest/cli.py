@@ -162,7 +162,7 @@ def _synth(args: argparse.Namespace) -> None:
 
 
 def _build_shards(args: argparse.Namespace) -> None:
-    from ingest import build
+    from ingest import build, output
 
     if args.quality is not None and args.encoding != "jpeg":
         raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding}")
@@ -179,7 +179,7 @@ def _build_shards(args: argparse.Namespace) -> None:
         result = _summary(manifest, time.perf_counter() - start)
         print(_SUMMARY.format(**result, out=args.out))
         if manifest.quarantined:
-            print(f"what was quarantined, and why: {args.out / build.QUARANTINE}")
+            print(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
     save_json(args.json, result)
 
 

@@ -27,7 +27,6 @@ class Dataset:
         self.manifest: Manifest = load_manifest(folder)
         if self.manifest.format not in formats.NAMES:
             raise RecordError(f"{self.folder}: shards of the unknown format {self.manifest.format!r}")
-        self._format = formats.load(self.manifest.format)
         self._ends = list(accumulate(shard.records for shard in self.manifest.shards))
         self._open: dict[int, formats.Shard] = {}
         for shard in self.manifest.shards:
@@ -50,9 +49,10 @@ class Dataset:
             raise RecordError(f"{self.where(i)}: {error}: {_REMEDY}") from error
 
     def where(self, i: int) -> str:
-        """Shard and number of record ``i``, for people to read."""
+        """Shard, number and first byte of record ``i``, for people to read."""
         number, i_in_shard = self._locate(i)
-        return f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard}"
+        byte = self._shard(number).place(i_in_shard).offset
+        return f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard} at byte {byte}"
 
     def describe(self, i: int, error: Exception) -> RecordError:
         """What went wrong with record ``i`` after it was read: an error naming its shard, number and key."""
@@ -76,7 +76,7 @@ class Dataset:
             entry = self.manifest.shards[number]
             path = self.folder / entry.name
             try:
-                shard = self._format.open(path)
+                shard = formats.open(self.manifest.format, path)
             except (RecordError, OSError) as error:
                 raise RecordError(f"{path}: {error}: {_REMEDY}") from error
             if len(shard) != entry.records:

@@ -1,17 +1,25 @@
-"""``manifest.json``: what a dataset holds. It is written last, so that its presence means that the dataset is whole."""
+"""``manifest.json``: what a dataset holds. It is written last, so that its presence means that the dataset is whole.
+
+Beside it lies ``build.json``, the recipe: written first, so that an unfinished build can go on, and kept, so that each
+of the two can be made again if the other is damaged.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ingest import atomic
+from ingest import atomic, files
 from ingest.errors import ManifestError
 
 NAME = "manifest.json"
+RECIPE_NAME = "build.json"
 VERSION = 1
+
+_REMEDY = "mend it with 'ingest verify SHARDS --repair SRC', or build the dataset again"
 
 
 @dataclass(frozen=True)
@@ -25,13 +33,30 @@ class Shard:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What a dataset was made of, and how: from the same recipe come the same bytes.
+
+    ``source`` is the SHA-256 of the source's keys, labels and classes; the others are options of ``build_shards``,
+    None where the encoding has no use for them.
+    """
+
+    source: str
+    format: str
+    shards: int
+    encoding: str
+    resize: int | None
+    quality: int | None
+    seed: int
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What a dataset holds, and where.
 
     ``encoding`` is ``keep``, ``jpeg`` or ``raw``; ``channels`` is 1 if every image is grey, else 3; ``classes`` are the
     names whose positions are the labels; ``converted`` counts the files that were converted, by what they were;
     ``records + quarantined`` is the number of files found. ``resize`` (pixels, short side) and ``quality`` (JPEG) are
-    None where the encoding has none.
+    None where the encoding has none. ``build`` is None in datasets of versions that did not record it.
     """
 
     version: int
@@ -46,6 +71,7 @@ class Manifest:
     classes: tuple[str, ...]
     seed: int
     shards: tuple[Shard, ...]
+    build: Recipe | None = None
 
 
 def load_manifest(shards: str | Path) -> Manifest:
@@ -53,7 +79,7 @@ def load_manifest(shards: str | Path) -> Manifest:
 
     Raises ManifestError where it is missing, damaged, or of another version.
     """
-    path = Path(shards) / NAME
+    path = files.place(shards) / NAME
     try:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -61,26 +87,64 @@ def load_manifest(shards: str | Path) -> Manifest:
             f"{path}: no such file, so {shards} holds no finished dataset: make one with 'ingest build-shards'"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error}): build the dataset again") from error
+        raise ManifestError(f"{path}: cannot be read ({error}): {_REMEDY}") from error
     if isinstance(content, dict) and content.get("version") not in (None, VERSION):
         raise ManifestError(
             f"{path}: of version {content['version']!r}, and this program reads version {VERSION}: update it"
         )
     try:
-        return _checked(content)
+        return _checked(_unsealed(content))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ManifestError(f"{path}: damaged ({error}): build the dataset again") from error
+        raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}") from error
 
 
-def save(manifest: Manifest, folder: Path) -> None:
-    """Write ``manifest`` to its place in ``folder``, whole or not at all."""
-    text = json.dumps(asdict(manifest), indent=1, ensure_ascii=True)
-    atomic.write(folder / NAME, text.encode() + b"\n")
+def load_recipe(folder: Path) -> Recipe | None:
+    """The recipe of the dataset, or of the unfinished build, in ``folder``; None where there is none.
+
+    Raises ManifestError where it is damaged.
+    """
+    path = folder / RECIPE_NAME
+    try:
+        return _typed(Recipe, _unsealed(json.loads(path.read_bytes())))
+    except FileNotFoundError:
+        return None
+    except (OSError, TypeError, ValueError, KeyError, RecursionError) as error:
+        raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}") from error
+
+
+def save(content: Manifest | Recipe, folder: Path) -> None:
+    """Write a manifest, or a recipe, to its place in ``folder``, whole or not at all."""
+    atomic.write(folder / (NAME if isinstance(content, Manifest) else RECIPE_NAME), rendered(content))
+
+
+def rendered(content: Manifest | Recipe) -> bytes:
+    """The file of a manifest or a recipe. Its last field is the SHA-256 of the file without that field."""
+    plain = asdict(content)
+    return _text({**plain, "sha256": _sum(plain)})
+
+
+def _text(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, ensure_ascii=True).encode() + b"\n"
+
+
+def _sum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(_text(content)).hexdigest()
+
+
+def _unsealed(content: Any) -> dict[str, Any]:
+    """What a file holds besides its sum, which it matches, if it has one. Raises ValueError."""
+    if not isinstance(content, dict):
+        raise ValueError("it is no JSON object")
+    plain = {name: value for name, value in content.items() if name != "sha256"}
+    if content.get("sha256", _sum(plain)) != _sum(plain):
+        raise ValueError("its content does not match its checksum")
+    return plain
 
 
 def _checked(content: Any) -> Manifest:
     shards = tuple(_typed(Shard, entry) for entry in content["shards"])
-    manifest = _typed(Manifest, {**content, "shards": shards, "classes": tuple(content["classes"])})
+    build = content.get("build") and _typed(Recipe, content["build"])
+    manifest = _typed(Manifest, {**content, "shards": shards, "classes": tuple(content["classes"]), "build": build})
     if sum(shard.records for shard in shards) != manifest.records:
         raise ValueError(f"its shards' records do not add up to {manifest.records}")
     if manifest.channels not in (1, 3):
@@ -101,6 +165,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "dict[str, int]": (dict,),
     "tuple[str, ...]": (tuple,),
     "tuple[Shard, ...]": (tuple,),
+    "Recipe | None": (Recipe, type(None)),
 }
 
 

@@ -106,11 +106,12 @@ def run(
     tasks: Iterable[Any],
     workers: int,
     progress: Callable[[int], object],
+    descriptors: tuple[int, ...] = (),
 ) -> Generator[Any, None, None]:
     """Do ``tasks`` in ``workers`` processes, or in this one if 0, and give the results as they come.
 
-    ``progress`` is called with numbers of images done. Raises what a handler raises; if a worker dies, WorkerError with
-    the task's str().
+    ``progress`` is called with numbers of images done; workers hold ``descriptors`` open. Raises what a handler raises;
+    if a worker dies, WorkerError with the task's str().
     """
     if workers == 0:
         handler = make_handler(*args)
@@ -121,7 +122,7 @@ def run(
     busy: dict[Worker, Any] = {}
     with ExitStack() as stack:
         for _, task in zip(range(workers), waiting):
-            worker = stack.enter_context(closing(Worker(make_handler, *args)))
+            worker = stack.enter_context(closing(Worker(make_handler, *args, descriptors=descriptors)))
             worker.send(task)
             busy[worker] = task
         while busy:

@@ -80,7 +80,10 @@ def test_errors_are_one_line_and_end_with_1(
         ((*build, tmp_path / "nowhere", tmp_path / "out"), "nowhere: no such file or folder"),
         ((*build, tmp_path / "empty", tmp_path / "out"), "empty: no images in it"),
         ((*build, photos, tmp_path / "out"), "hold folders, not images"),
-        ((*build, photos / "train", shards["lmdb"]), "already holds a finished dataset: remove it first"),
+        (
+            (*build, photos / "train", shards["lmdb"]),
+            "dataset of other options (shards 5, now 8): remove it first",
+        ),
         ((*build, photos / "train", tmp_path / "missing" / "manifest.json"), "cannot be made"),
         (("profile", tmp_path / "nowhere"), "make one with 'ingest build-shards'"),
         (("profile", damaged), "manifest.json: damaged"),

@@ -17,6 +17,7 @@ FLOORS = [
     {"jpeg"},
     {"views"},
     {"manifest", "sources", "formats", "synth"},
+    {"output"},
     {"build", "dataset"},
     {"batches"},
     {"stream"},

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import FORMATS
 
 from ingest import formats
 from ingest.errors import RecordError
+from ingest.formats import Fault
 
 PAYLOADS = [b"", b"a", bytes(range(256)) * 40, b"x" * 4095, b"y" * 4096, b"z" * 100_001] * 20
 
@@ -17,12 +19,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def write(kind: str, path: Path, payloads: list[bytes]) -> Path:
-    formats.load(kind).write(path, iter(payloads))
+    formats.write(kind, path, iter(payloads))
     return path
 
 
+def faults(kind: str, path: Path) -> list[Fault]:
+    return list(formats.find_faults(kind, path))
+
+
 def read(kind: str, path: Path) -> list[bytes]:
-    shard = formats.load(kind).open(path)
+    shard = formats.open(kind, path)
     content = [bytes(shard.get(i)) for i in range(len(shard))]
     shard.close()
     return content
@@ -52,7 +58,7 @@ def test_a_shard_of_many_transactions_is_whole(tmp_path: Path, monkeypatch: pyte
 
 def test_a_shard_may_be_open_twice(kind: str, tmp_path: Path):
     path = write(kind, tmp_path / "shard", PAYLOADS)
-    one, other = formats.load(kind).open(path), formats.load(kind).open(path)
+    one, other = formats.open(kind, path), formats.open(kind, path)
     one.close()
     assert bytes(other.get(2)) == PAYLOADS[2]
 
@@ -63,7 +69,7 @@ def test_nothing_is_left_of_a_failed_write(kind: str, tmp_path: Path):
         raise RuntimeError("the source failed")
 
     with pytest.raises(RuntimeError):
-        formats.load(kind).write(tmp_path / "shard", broken())
+        formats.write(kind, tmp_path / "shard", broken())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,36 +95,89 @@ def test_tensorpack_reads_our_lmdbs(tmp_path: Path):
     assert [bytes(payload) for _, payload in data] == PAYLOADS
 
 
-@pytest.mark.parametrize("index", [None, b"", b"short", bytes(8), bytes(16), b"\xff" * 16])
-def test_offsets_are_found_again_where_the_index_is_unusable(tmp_path: Path, index: bytes | None):
-    path = write("tfrecord", tmp_path / "shard", PAYLOADS)
+@pytest.mark.parametrize("index", [None, b"", b"short", bytes(8), bytes(16), b"\xff" * 20, bytes(20)])
+def test_an_index_that_is_unusable_is_a_fault_and_is_made_again(kind: str, tmp_path: Path, index: bytes | None):
+    path = write(kind, tmp_path / "shard", PAYLOADS)
     beside = tmp_path / "shard.index"
     kept = beside.read_bytes()
     beside.unlink() if index is None else beside.write_bytes(index)
-    assert read("tfrecord", path) == PAYLOADS
+    words = "its index shard.index is missing or damaged, or the shard is cut short"
+    assert faults(kind, path) == [Fault(None, None, words)]
+    assert read(kind, path) == PAYLOADS
     assert beside.read_bytes() == kept
 
 
-def test_every_flipped_bit_of_a_tfrecord_is_noticed(tmp_path: Path):
+@pytest.mark.parametrize("has_index", [True, False])
+def test_every_flipped_bit_of_a_tfrecord_is_found_and_located(tmp_path: Path, has_index: bool):
     payloads = [b"one", b"two and three", b"four"]
     path = write("tfrecord", tmp_path / "shard", payloads)
+    ends = [0, 19, 48, 68]
     whole = path.read_bytes()
+    assert (faults("tfrecord", path), len(whole)) == ([], ends[-1])
+    if not has_index:
+        (tmp_path / "shard.index").unlink()
     for bit in range(8 * len(whole)):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        with pytest.raises(RecordError, match=r"byte \d+: its (length|data)"):
-            read("tfrecord", path)
+        record = next(i for i in range(3) if bit // 8 < ends[i + 1])
+        found = [fault for fault in faults("tfrecord", path) if "index" not in fault.problem or has_index]
+        assert [fault.record for fault in found] == [record], bit
+        assert found[0].byte in ({ends[record] + 12} if has_index else {ends[record] + 12, None})
+        is_payload = ends[record] + 12 <= bit // 8 < ends[record + 1] - 4
+        if is_payload and has_index:
+            with pytest.raises(RecordError, match="its data do not match their checksum"):
+                read("tfrecord", path)
 
 
-def test_a_tfrecord_cut_short_is_noticed(tmp_path: Path):
-    path = write("tfrecord", tmp_path / "shard", [b"one", b"two"])
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(RecordError, match="record 1 at byte 19: its length is damaged, or the file is cut short"):
-        read("tfrecord", path)
+def test_flipped_bits_of_an_lmdb_are_found(tmp_path: Path):
+    path = write("lmdb", tmp_path / "shard", PAYLOADS[:6])
+    whole = path.read_bytes()
+    assert faults("lmdb", path) == []
+    shard = formats.open("lmdb", path)
+    used = {}
+    for i in range(6):
+        place = shard.place(i)
+        used.update(dict.fromkeys(range(place.offset, place.offset + place.size_bytes), i))
+    for byte in np.random.default_rng(0).integers(0, len(whole), 500).tolist():
+        damaged = bytearray(whole)
+        damaged[byte] ^= 1 << byte % 8
+        path.write_bytes(damaged)
+        found = faults("lmdb", path)
+        if byte in used:
+            assert [(fault.record, fault.byte) for fault in found] == [(used[byte], shard.place(used[byte]).offset)]
+        # What is not used by any record may be anything: the whole file's sum tells.
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+def test_a_shard_cut_short_is_noticed_wherever_it_is_cut(kind: str, tmp_path: Path, has_index: bool):
+    path = write(kind, tmp_path / "shard", PAYLOADS[:12])
+    whole = path.read_bytes()
+    index = (tmp_path / "shard.index").read_bytes()
+    for size in np.random.default_rng(1).integers(1, len(whole), 60).tolist():
+        path.write_bytes(whole[:size])
+        (tmp_path / "shard.index").write_bytes(index if has_index else b"")
+        assert faults(kind, path), size
+        with pytest.raises(RecordError):
+            read(kind, path)
 
 
 def test_what_is_no_lmdb_is_refused(tmp_path: Path):
     (tmp_path / "shard").write_bytes(b"no tree at all" * 1000)
-    with pytest.raises(RecordError, match="cannot be opened as LMDB"):
+    with pytest.raises(RecordError, match="the file is no LMDB"):
         read("lmdb", tmp_path / "shard")
+
+
+def test_what_the_library_wrote_is_read_as_it_reads_it(tmp_path: Path):
+    """In many transactions, whose old pages stay in the file, and in trees of one and of several levels."""
+    import lmdb
+
+    for records, transactions in ((1, 1), (3, 3), (400, 1), (400, 40), (3000, 7)):
+        path = tmp_path / f"{records}-{transactions}"
+        payloads = [bytes([i % 256]) * (i * 37 % 5000) for i in range(records)]
+        with lmdb.open(str(path), subdir=False, lock=False, map_size=2**26) as environment:
+            for part in np.array_split(np.arange(records), transactions):
+                with environment.begin(write=True) as transaction:
+                    for i in part.tolist():
+                        transaction.put(b"%08d" % i, payloads[i])
+        assert read("lmdb", path) == payloads

@@ -7,26 +7,59 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import ManifestError
-from ingest.manifest import Manifest, Shard, load_manifest, save
+from ingest.manifest import Manifest, Recipe, Shard, load_manifest, load_recipe, save
 
 MANIFEST = Manifest(
     version=1, format="lmdb", encoding="keep", resize=None, quality=None, channels=3, records=5, quarantined=1,
     converted={"PNG P": 2}, classes=("caf\u00e9", "n02119789"), seed=7,
     shards=(Shard("00000-of-00002.lmdb", 3, 100, "ab"), Shard("00001-of-00002.lmdb", 2, 90, "cd")),
+    build=Recipe("ef", "lmdb", 2, "keep", None, None, 7),
 )  # fmt: skip
+
+
+def unsealed(folder: Path) -> dict[str, object]:
+    save(MANIFEST, folder)
+    content = json.loads((folder / "manifest.json").read_text())
+    del content["sha256"]
+    return content
 
 
 def test_round_trip(tmp_path: Path):
     save(MANIFEST, tmp_path)
     assert load_manifest(tmp_path) == MANIFEST
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+    save(MANIFEST.build, tmp_path)
+    assert load_recipe(tmp_path) == MANIFEST.build
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["build.json", "manifest.json"]
 
 
 def test_names_that_a_later_program_adds_are_passed_over(tmp_path: Path):
-    save(MANIFEST, tmp_path)
-    content = json.loads((tmp_path / "manifest.json").read_text())
+    content = unsealed(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({**content, "comment": "from the future"}))
     assert load_manifest(tmp_path) == MANIFEST
+
+
+def test_a_manifest_without_a_recipe_or_a_sum_is_read(tmp_path: Path):
+    content = unsealed(tmp_path)
+    del content["build"]
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    assert load_manifest(tmp_path) == dataclasses.replace(MANIFEST, build=None)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "build.json"])
+def test_every_flipped_bit_is_noticed(tmp_path: Path, name: str):
+    save(MANIFEST, tmp_path)
+    save(MANIFEST.build, tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            read = load_manifest(tmp_path), load_recipe(tmp_path)
+        except ManifestError:
+            continue
+        # A bit of the sum's own name: what it is a sum of is sound.
+        assert read == (MANIFEST, MANIFEST.build), damaged
 
 
 @pytest.mark.parametrize("folder", ["", "nowhere", "manifest.json"])
@@ -53,9 +86,7 @@ def test_a_missing_manifest_says_what_to_do(tmp_path: Path, folder: str):
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, change: dict[str, object]):
-    save(MANIFEST, tmp_path)
-    content = json.loads((tmp_path / "manifest.json").read_text())
-    (tmp_path / "manifest.json").write_text(json.dumps({**content, **change}))
+    (tmp_path / "manifest.json").write_text(json.dumps({**unsealed(tmp_path), **change}))
     with pytest.raises(ManifestError, match="damaged"):
         load_manifest(tmp_path)
 

@@ -1,50 +1,192 @@
 """How records lie in a file. Each module here is one format; it frames opaque bytes and knows nothing of images.
 
+A shard is two files: NAME, as its format has it, and NAME.index, where each payload lies and its checksum. With the
+index every format is read in the same way: mapped into memory, at random, and checked.
+
 To add a format, add a module with two functions:
 
-    write(path, payloads) -> None      write a shard of any number of payloads, bytes each; OSError if that fails
-    open(path) -> Shard                open one by mmap: len(), get(i) -> a buffer, close()
+    write(path, payloads) -> None     write a file of any number of payloads, bytes each; OSError if that fails
+    find(data) -> places              a Place for each payload in a file's bytes, in order, by what the format itself
+                                      says; RecordError, saying what is wrong and at which byte, where it is damaged
 
-A shard's bytes are a function of its payloads alone. ``get`` raises RecordError where record i is damaged; who calls it
-knows the file and the record, so the error says what is wrong, and at which byte.
+A file's bytes are a function of its payloads alone.
 """
 
 from __future__ import annotations
 
+import builtins
 import importlib
+import mmap
 import pkgutil
-from collections.abc import Iterable
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
+import numpy as np
+from crc32c import crc32c
+
+from ingest import atomic
+from ingest.errors import RecordError
 from ingest.sample import Buffer
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 """All formats; a shard file's suffix is its format's name."""
 
+INDEX_SUFFIX = ".index"
 
-class Shard(Protocol):
-    """A shard open for reading. Buffers that ``get`` gave are valid until ``close``."""
+_INDEX = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
+_SEAL = struct.Struct("<I")
 
-    def __len__(self) -> int: ...
 
-    def get(self, i: int) -> Buffer:
-        """Record ``i``, as a view of the file where the format allows."""
+class Place(NamedTuple):
+    """Where a payload lies in its file, in bytes, and its crc32c."""
 
-    def close(self) -> None:
-        """Unmap the file."""
+    offset: int
+    size_bytes: int
+    crc: int
+
+
+class Fault(NamedTuple):
+    """Something wrong in a shard: in which record and from which byte of the file on, where that is known."""
+
+    record: int | None
+    byte: int | None
+    problem: str
 
 
 class Format(Protocol):
     """What a module here offers."""
 
-    def write(self, path: Path, payloads: Iterable[bytes]) -> None:
-        """Write a shard, whole or not at all."""
+    write: Callable[[Path, Iterable[bytes]], None]
+    find: Callable[[memoryview], Iterator[Place]]
 
-    def open(self, path: Path) -> Shard:
-        """Open a shard for reading."""
+
+class Shard:
+    """A shard open for reading, in memory-mapped pages. Buffers that ``get`` gave are valid until ``close``."""
+
+    def __init__(self, data: memoryview, index: np.ndarray):
+        self._data, self._index = data, index
+        self._is_checked = bytearray(len(index))
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def get(self, i: int) -> Buffer:
+        """Record ``i`` as a view of the file. Raises RecordError where it does not match its checksum.
+
+        That is checked when the record is first asked for: what was read from the disk does not change in memory.
+        """
+        place = self.place(i)
+        payload = self._data[place.offset : place.offset + place.size_bytes]
+        if not self._is_checked[i]:
+            if crc32c(payload) != place.crc:
+                raise RecordError("its data do not match their checksum")
+            self._is_checked[i] = True
+        return payload
+
+    def place(self, i: int) -> Place:
+        """Where record ``i`` lies."""
+        return Place(*self._index[i].item())
+
+    def close(self) -> None:
+        """Let go of the file; it is unmapped when nobody holds a view of it any more."""
+        self._data = memoryview(b"")
 
 
 def load(name: str) -> Format:
     """The module of the format ``name``, one of NAMES; its library is imported only now."""
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+
+
+def write(name: str, path: Path, payloads: Iterable[bytes]) -> None:
+    """Write a shard and its index in the format ``name``, each whole or not at all. Raises OSError."""
+    kind = load(name)
+    with atomic.replacing(path) as temporary:
+        kind.write(temporary, payloads)
+        index = _sealed(kind.find(mapped(temporary)))
+    atomic.write(index_path(path), index)
+
+
+def open(name: str, path: Path) -> Shard:
+    """Open a shard of the format ``name``. An index that is missing or damaged is made again.
+
+    Raises OSError, or RecordError where there is no index and the file's own structure is damaged.
+    """
+    data = mapped(path)
+    index = load_index(path, len(data))
+    if index is None:
+        content = _sealed(load(name).find(data))
+        # A dataset that cannot be written to is read all the same.
+        with suppress(OSError):
+            atomic.write(index_path(path), content)
+        index = _unsealed(content)
+    return Shard(data, cast(np.ndarray, index))
+
+
+def find_faults(name: str, path: Path) -> Iterator[Fault]:
+    """Everything wrong in a shard that its index, its checksums and its own structure tell. Raises OSError."""
+    data = mapped(path)
+    index = load_index(path, len(data))
+    if index is None:
+        yield Fault(None, None, f"its index {index_path(path).name} is missing or damaged, or the shard is cut short")
+    known = [Place(*row) for row in index.tolist()] if index is not None else None
+    found = 0
+    try:
+        for found, place in enumerate(load(name).find(data)):
+            if known is not None and (found >= len(known) or known[found] != place):
+                yield Fault(found, place.offset, "its place or checksum is not what the index says")
+            elif crc32c(data[place.offset : place.offset + place.size_bytes]) != place.crc:
+                yield Fault(found, place.offset, "its data do not match their checksum")
+            found += 1
+    except RecordError as error:
+        yield Fault(found, known[found].offset if known and found < len(known) else None, str(error))
+        # Behind a break in the structure only the index knows where records lie.
+        for i, place in enumerate(known or []):
+            if i > found and crc32c(data[place.offset : place.offset + place.size_bytes]) != place.crc:
+                yield Fault(i, place.offset, "its data do not match their checksum")
+        return
+    if known is not None and found < len(known):
+        yield Fault(found, known[found].offset, f"the index has {len(known)} records, the shard {found}")
+
+
+def load_index(path: Path, size_bytes: int) -> np.ndarray | None:
+    """The index of the shard ``path``, or None where it is missing, damaged, or of a file longer than this one."""
+    try:
+        index = _unsealed(index_path(path).read_bytes())
+    except OSError:
+        return None
+    if index is None or (len(index) and int((index["offset"] + index["size"]).max()) > size_bytes):
+        return None
+    return index
+
+
+def rewrite_index(name: str, path: Path) -> None:
+    """Make the index of a sound shard again."""
+    atomic.write(index_path(path), _sealed(load(name).find(mapped(path))))
+
+
+def index_path(path: Path) -> Path:
+    """The index beside a shard."""
+    return path.with_name(path.name + INDEX_SUFFIX)
+
+
+def mapped(path: Path) -> memoryview:
+    """The bytes of a file, mapped into memory."""
+    with builtins.open(path, "rb") as file:
+        # Nothing cannot be mapped.
+        is_empty = file.seek(0, 2) == 0
+        return memoryview(b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _sealed(places: Iterator[Place]) -> bytes:
+    content = np.array(list(places), _INDEX).tobytes()
+    return content + _SEAL.pack(crc32c(content))
+
+
+def _unsealed(content: bytes) -> np.ndarray | None:
+    rows, seal = content[: -_SEAL.size], content[-_SEAL.size :]
+    if len(rows) % _INDEX.itemsize or seal != _SEAL.pack(crc32c(rows)):
+        return None
+    return np.frombuffer(rows, _INDEX)

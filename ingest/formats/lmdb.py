@@ -1,33 +1,103 @@
-"""LMDB (http://www.lmdb.tech/doc): one B+tree a file. Keys are the records' numbers as eight decimal digits."""
+"""LMDB (http://www.lmdb.tech/doc): one B+tree a file. Keys are the records' numbers as eight decimal digits.
+
+Files are written by the library. They are read without it, because it belongs to one process, trusts what it reads, and
+ends that process where a page is damaged. What ``find`` needs to know of a file (lmdb.h and mdb.c, version 0.9):
+
+    page 0 and 1   a header of 16 bytes and a snapshot each: magic, the page size, the tree's depth and root, a number
+    branch page    header, uint16 places of its nodes; a node's first 6 bytes are the number of a page below
+    leaf page      header, uint16 places; a node: uint32 size of the value, uint16 flags, uint16 size of the key, key,
+                   value; or, where it takes pages of its own, the number of the first, whose header it follows
+"""
 
 from __future__ import annotations
 
 import errno
 import mmap
-import os
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from weakref import WeakValueDictionary
+from typing import NamedTuple
 
 import lmdb
+from crc32c import crc32c
 
-from ingest import atomic
 from ingest.errors import RecordError
-from ingest.sample import Buffer
+from ingest.formats import Place
 
 _COMMIT_BYTES = 64 * 2**20
 """Payload bytes in a transaction: what a writer holds in memory."""
 
 _SPARE_BYTES = 2**20
 
+_HEADER_BYTES = 16
+_MAGIC = 0xBEEFC0DE
+_NO_PAGE = 2**64 - 1
+_BRANCH, _LEAF = 1, 2
+_OWN_PAGES = 1
+_NODE = struct.Struct("<IHH")
+_PAGE_NUMBER = struct.Struct("<Q")
+
 
 def write(path: Path, payloads: Iterable[bytes]) -> None:
-    """Write a shard, whole or not at all. Raises OSError where the disk does not take it."""
-    with atomic.replacing(path) as temporary:
-        try:
-            _write(temporary, payloads)
-        except lmdb.Error as error:
-            raise OSError(errno.EIO, str(error)) from error
+    """Write a file. Raises OSError where the disk does not take it."""
+    try:
+        _write(path, payloads)
+    except lmdb.Error as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def find(data: memoryview) -> Iterator[Place]:
+    """Where each payload lies, by the tree. Raises RecordError where it is damaged."""
+    snapshot = max((_snapshot(data, at) for at in (0, mmap.PAGESIZE)), key=lambda snapshot: snapshot.number)
+    number = 0
+    try:
+        for key, start, end in _values(data, snapshot, snapshot.root, snapshot.depth):
+            if key != _key(number) or end > len(data):
+                break
+            yield Place(start, end - start, crc32c(data[start:end]))
+            number += 1
+    except struct.error as error:
+        raise RecordError("a page of the tree is damaged, or the file is cut short") from error
+    if number < snapshot.records:
+        raise RecordError("the next record is not in the tree, or not whole: a page is damaged, or the file cut short")
+
+
+class _Snapshot(NamedTuple):
+    page_bytes: int
+    depth: int
+    records: int
+    root: int
+    number: int
+
+
+def _snapshot(data: memoryview, at: int) -> _Snapshot:
+    try:
+        magic, page_bytes = struct.unpack_from("<I20xI", data, at + _HEADER_BYTES)
+        depth, records, root = struct.unpack_from("<6xH24xQQ", data, at + _HEADER_BYTES + 72)
+        (number,) = struct.unpack_from("<Q", data, at + _HEADER_BYTES + 128)
+    except struct.error as error:
+        raise RecordError("the file is cut short: it is no LMDB") from error
+    if magic != _MAGIC or page_bytes != mmap.PAGESIZE:
+        raise RecordError(f"byte {at}: the header is damaged, or the file is no LMDB of this machine's page size")
+    return _Snapshot(page_bytes, depth, records, root, number)
+
+
+def _values(data: memoryview, tree: _Snapshot, page: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
+    """Keys, and where their values start and end, below a page."""
+    if page == _NO_PAGE or depth == 0:
+        return
+    at = page * tree.page_bytes
+    flags, lower = struct.unpack_from("<10xHH", data, at)
+    for place in struct.unpack_from(f"<{max(lower - _HEADER_BYTES, 0) // 2}H", data, at + _HEADER_BYTES):
+        size, node_flags, key_size = _NODE.unpack_from(data, at + place)
+        if flags & _BRANCH:
+            yield from _values(data, tree, size | node_flags << 32, depth - 1)
+        elif flags & _LEAF:
+            start = at + place + _NODE.size + key_size
+            key = bytes(data[start - key_size : start])
+            if node_flags & _OWN_PAGES:
+                start = _PAGE_NUMBER.unpack_from(data, start)[0] * tree.page_bytes + _HEADER_BYTES
+            yield key, start, start + size
 
 
 def _write(path: Path, payloads: Iterable[bytes]) -> None:
@@ -44,54 +114,6 @@ def _write(path: Path, payloads: Iterable[bytes]) -> None:
                 for payload in batch:
                     transaction.put(_key(number), payload, append=True)
                     number += 1
-
-
-def open(path: Path) -> LMDBShard:
-    """Open a shard. Raises RecordError where the file is no LMDB."""
-    return LMDBShard(path)
-
-
-class LMDBShard:
-    """An LMDB file in memory-mapped pages. It belongs to the process that opened it."""
-
-    def __init__(self, path: Path):
-        self._environment = _environment(path)
-        # One snapshot for good: finished shards do not change.
-        self._transaction = self._environment.begin(buffers=True)
-
-    def __len__(self) -> int:
-        return self._environment.stat()["entries"]
-
-    def get(self, i: int) -> Buffer:
-        """Record ``i`` as a view of the file. Raises RecordError where it is not to be found."""
-        try:
-            payload = self._transaction.get(_key(i))
-        except lmdb.Error as error:
-            raise RecordError(str(error)) from error
-        if payload is None:
-            raise RecordError(f"no key {_key(i).decode()}")
-        return payload
-
-    def close(self) -> None:
-        """Unmap the file; views of it must not be used any more."""
-        self._transaction.abort()
-        del self._environment
-
-
-_environments: WeakValueDictionary[tuple[int, str], lmdb.Environment] = WeakValueDictionary()
-
-
-def _environment(path: Path) -> lmdb.Environment:
-    """The process's environment of the file ``path``: LMDB allows but one, which is closed when nobody uses it."""
-    key = os.getpid(), os.path.realpath(path)
-    environment = _environments.get(key)
-    if environment is None:
-        try:
-            environment = lmdb.open(key[1], subdir=False, readonly=True, lock=False)
-        except lmdb.Error as error:
-            raise RecordError(f"cannot be opened as LMDB ({error})") from error
-        _environments[key] = environment
-    return environment
 
 
 def _key(number: int) -> bytes:
