@@ -143,7 +143,12 @@ def plan(n: int, options: BuildOptions) -> list[Part]:
     shards = options.shards or min(n, max(MIN_SHARDS, min(MAX_SHARDS, -(-n // RECORDS_A_SHARD))))
     _require(shards <= n, f"{shards} shards for {n} images: give at most one an image")
     parts = np.array_split(packing_order(n, options.seed), shards)
-    return [Part(f"{i:05d}-of-{shards:05d}.{options.format}", part) for i, part in enumerate(parts)]
+    return [Part(name, part) for name, part in zip(shard_names(shards, options.format), parts)]
+
+
+def shard_names(shards: int, format: str) -> list[str]:
+    """The files' names of a number of shards."""
+    return [f"{i:05d}-of-{shards:05d}.{format}" for i in range(shards)]
 
 
 def make_record(sample: Sample, synset: str, options: BuildOptions) -> tuple[Record, str | None]:

@@ -1,4 +1,4 @@
-"""The command line: ``ingest synth``, ``ingest build-shards``, ``ingest profile``.
+"""The command line: ``ingest build-shards`` and its sisters.
 
 Results go to stdout, progress and errors to stderr. Exit codes: 0 done, 1 an error of ours, 2 wrong usage.
 """
@@ -82,6 +82,8 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_synth(commands)
     _add_build_shards(commands)
+    _add_verify(commands)
+    _add_convert(commands)
     _add_profile(commands)
     return parser
 
@@ -134,6 +136,37 @@ def _add_build_shards(commands: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be packed, and write nothing")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the summary to FILE, too")
     parser.set_defaults(run=_build_shards)
+
+
+def _add_verify(commands: Any) -> None:
+    parser = commands.add_parser(
+        "verify",
+        help="check a dataset to the bit, and mend it",
+        description="Read every byte of SHARDS and name what is damaged: file, record, byte, key; then end with 1.",
+        epilog="examples:\n"
+        "  ingest verify shards/train --decode\n"
+        "  ingest verify shards/train --repair ILSVRC2012/train",
+    )
+    parser.add_argument("shards", metavar="SHARDS", type=Path, help="what build-shards wrote")
+    parser.add_argument("--decode", action="store_true", help="decode every image, too")
+    parser.add_argument("--repair", metavar="SRC", help="make what is damaged again, from the source it was built from")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
+    parser.set_defaults(run=_verify)
+
+
+def _add_convert(commands: Any) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="write a dataset in another format",
+        description="Copy the records of SHARDS, untouched and in their order, to shards of another format in OUT.",
+        epilog="example:\n  ingest convert shards/train shards/train-lmdb --format lmdb",
+    )
+    parser.add_argument("shards", metavar="SHARDS", type=Path, help="what build-shards wrote")
+    parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
+    parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    parser.set_defaults(run=_convert)
 
 
 def _add_profile(commands: Any) -> None:
@@ -204,6 +237,34 @@ def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "images_per_second": found / seconds,
     }
+
+
+def _verify(args: argparse.Namespace) -> None:
+    from ingest.errors import RecordError
+    from ingest.verify import verify
+
+    verdict = verify(args.shards, decode=args.decode, repair=args.repair, workers=args.workers)
+    save_json(args.json, {**asdict(verdict), "damages": [damage._asdict() for damage in verdict.damages]})
+    for damage in verdict.damages:
+        print(damage)
+    for name in verdict.repaired:
+        print(f"repaired {name}")
+    files = len({damage.file for damage in verdict.damages})
+    if files and not verdict.repaired:
+        raise RecordError(
+            f"{args.shards}: {files:,} files are damaged: mend them with 'ingest verify {args.shards} --repair SRC'"
+        )
+    print(
+        f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}"
+    )
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from ingest.convert import convert
+
+    manifest = convert(args.shards, args.out, format=args.format, workers=args.workers)
+    size_bytes = sum(shard.size_bytes for shard in manifest.shards)
+    print(f"converted {manifest.records:,} records to {manifest.format}, {size_bytes:,} bytes: {args.out}")
 
 
 def _profile(args: argparse.Namespace) -> None:

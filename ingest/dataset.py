@@ -9,9 +9,7 @@ from pathlib import Path
 from ingest import formats, sample
 from ingest.errors import IngestError, RecordError
 from ingest.manifest import Manifest, Shard, load_manifest
-from ingest.sample import Record
-
-_REMEDY = "build the dataset again"
+from ingest.sample import Buffer, Record
 
 
 class Dataset:
@@ -24,6 +22,7 @@ class Dataset:
     def __init__(self, folder: str | Path):
         _allow_many_files()
         self.folder = Path(folder)
+        self._remedy = f"mend it with 'ingest verify {self.folder} --repair SRC', or build the dataset again"
         self.manifest: Manifest = load_manifest(folder)
         if self.manifest.format not in formats.NAMES:
             raise RecordError(f"{self.folder}: shards of the unknown format {self.manifest.format!r}")
@@ -31,7 +30,7 @@ class Dataset:
         self._open: dict[int, formats.Shard] = {}
         for shard in self.manifest.shards:
             # Beyond the end of a truncated file, mapped memory kills the process that reads it.
-            _check_size(self.folder / shard.name, shard)
+            self._check_size(shard)
 
     def __len__(self) -> int:
         return self.manifest.records
@@ -41,29 +40,41 @@ class Dataset:
 
         Raises RecordError, naming shard and record.
         """
-        number, i_in_shard = self._locate(i)
-        shard = self._shard(number)
         try:
-            return sample.unpack(shard.get(i_in_shard))
+            return sample.unpack(self._get(i))
         except RecordError as error:
-            raise RecordError(f"{self.where(i)}: {error}: {_REMEDY}") from error
+            raise self.describe(i, error) from error
 
-    def where(self, i: int) -> str:
-        """Shard, number and first byte of record ``i``, for people to read."""
-        number, i_in_shard = self._locate(i)
-        byte = self._shard(number).place(i_in_shard).offset
-        return f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard} at byte {byte}"
+    def payload(self, i: int) -> bytes:
+        """Record ``i`` as it lies in its shard. Raises RecordError, naming shard and record."""
+        try:
+            return bytes(self._get(i))
+        except RecordError as error:
+            raise self.describe(i, error) from error
+
+    def ranges(self) -> list[range]:
+        """The numbers of the records of each shard."""
+        return [range(end - shard.records, end) for shard, end in zip(self.manifest.shards, self._ends)]
 
     def describe(self, i: int, error: Exception) -> RecordError:
-        """What went wrong with record ``i`` after it was read: an error naming its shard, number and key."""
+        """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
+        number, i_in_shard = self._locate(i)
+        shard = self._shard(number)
+        key = sample.key_of(shard.unchecked(i_in_shard))
+        where = f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard}"
+        where += f", byte {shard.place(i_in_shard).offset}" + (f", key {key!r}" if key is not None else "")
         what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
-        return RecordError(f"{self.where(i)}, key {self[i].key!r}: {what}: {_REMEDY}")
+        return RecordError(f"{where}: {what}: {self._remedy}")
 
     def close(self) -> None:
         """Unmap all shards; views of them must not be used any more."""
         for shard in self._open.values():
             shard.close()
         self._open.clear()
+
+    def _get(self, i: int) -> Buffer:
+        number, i_in_shard = self._locate(i)
+        return self._shard(number).get(i_in_shard)
 
     def _locate(self, i: int) -> tuple[int, int]:
         if not 0 <= i < len(self):
@@ -78,20 +89,20 @@ class Dataset:
             try:
                 shard = formats.open(self.manifest.format, path)
             except (RecordError, OSError) as error:
-                raise RecordError(f"{path}: {error}: {_REMEDY}") from error
+                raise RecordError(f"{path}: {error}: {self._remedy}") from error
             if len(shard) != entry.records:
-                raise RecordError(f"{path}: {len(shard)} records, its manifest says {entry.records}: {_REMEDY}")
+                raise RecordError(f"{path}: {len(shard)} records, its manifest says {entry.records}: {self._remedy}")
             self._open[number] = shard
         return self._open[number]
 
-
-def _check_size(path: Path, shard: Shard) -> None:
-    try:
-        size_bytes = path.stat().st_size
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror}): {_REMEDY}") from error
-    if size_bytes != shard.size_bytes:
-        raise RecordError(f"{path}: {size_bytes} bytes, its manifest says {shard.size_bytes}: {_REMEDY}")
+    def _check_size(self, shard: Shard) -> None:
+        path = self.folder / shard.name
+        try:
+            size_bytes = path.stat().st_size
+        except OSError as error:
+            raise RecordError(f"{path}: cannot be read ({error.strerror}): {self._remedy}") from error
+        if size_bytes != shard.size_bytes:
+            raise RecordError(f"{path}: {size_bytes} bytes, its manifest says {shard.size_bytes}: {self._remedy}")
 
 
 def _allow_many_files() -> None:

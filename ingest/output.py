@@ -195,6 +195,17 @@ def table(rows: list[tuple[str, str]]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
+def read_quarantine(folder: Path) -> bytes:
+    """The file QUARANTINE of a dataset, or nothing where it has none."""
+    path = folder / QUARANTINE
+    return path.read_bytes() if path.exists() else b""
+
+
+def count_quarantined(folder: Path) -> int:
+    """How many entries the file QUARANTINE of a dataset names."""
+    return max(0, read_quarantine(folder).count(b"\n") - 1)
+
+
 def refuse_bad(packed: list[Packed]) -> None:
     """Raise BadSampleError for the first entry that was quarantined, if there is one."""
     for key, reason in (row for part in packed for row in part.quarantined):

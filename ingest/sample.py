@@ -100,6 +100,14 @@ def unpack(payload: Buffer) -> Record:
     )  # fmt: skip
 
 
+def key_of(payload: Buffer) -> str | None:
+    """The key of a record that may be damaged, or None where it cannot be told."""
+    try:
+        return unpack(payload).key
+    except RecordError:
+        return None
+
+
 def _feature(value: int | str | Buffer) -> bytes:
     if isinstance(value, int):
         return _field(_INT64_LIST, _field(1, _varint(value)))

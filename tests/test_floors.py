@@ -19,7 +19,7 @@ FLOORS = [
     {"manifest", "sources", "formats", "synth"},
     {"output"},
     {"build", "dataset"},
-    {"batches"},
+    {"batches", "convert", "verify"},
     {"stream"},
     {"feed", "profile"},
     {"cli"},

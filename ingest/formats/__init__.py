@@ -39,6 +39,8 @@ INDEX_SUFFIX = ".index"
 _INDEX = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 _SEAL = struct.Struct("<I")
 
+_WRONG_SUM = "its data do not match their checksum"
+
 
 class Place(NamedTuple):
     """Where a payload lies in its file, in bytes, and its crc32c."""
@@ -78,13 +80,17 @@ class Shard:
 
         That is checked when the record is first asked for: what was read from the disk does not change in memory.
         """
-        place = self.place(i)
-        payload = self._data[place.offset : place.offset + place.size_bytes]
+        payload = self.unchecked(i)
         if not self._is_checked[i]:
-            if crc32c(payload) != place.crc:
-                raise RecordError("its data do not match their checksum")
+            if crc32c(payload) != self.place(i).crc:
+                raise RecordError(_WRONG_SUM)
             self._is_checked[i] = True
         return payload
+
+    def unchecked(self, i: int) -> Buffer:
+        """Record ``i`` as it is."""
+        place = self.place(i)
+        return self._data[place.offset : place.offset + place.size_bytes]
 
     def place(self, i: int) -> Place:
         """Where record ``i`` lies."""
@@ -126,29 +132,34 @@ def open(name: str, path: Path) -> Shard:
 
 
 def find_faults(name: str, path: Path) -> Iterator[Fault]:
-    """Everything wrong in a shard that its index, its checksums and its own structure tell. Raises OSError."""
+    """Everything wrong in a shard that its checksums, its own structure and its index tell. Raises OSError.
+
+    An index that cannot be read is none of these faults: ``load_index`` tells.
+    """
     data = mapped(path)
     index = load_index(path, len(data))
-    if index is None:
-        yield Fault(None, None, f"its index {index_path(path).name} is missing or damaged, or the shard is cut short")
-    known = [Place(*row) for row in index.tolist()] if index is not None else None
+    known = [Place(*row) for row in index.tolist()] if index is not None else []
     found = 0
     try:
-        for found, place in enumerate(load(name).find(data)):
-            if known is not None and (found >= len(known) or known[found] != place):
+        for place in load(name).find(data):
+            if index is not None and known[found : found + 1] != [place]:
                 yield Fault(found, place.offset, "its place or checksum is not what the index says")
-            elif crc32c(data[place.offset : place.offset + place.size_bytes]) != place.crc:
-                yield Fault(found, place.offset, "its data do not match their checksum")
+            elif not _is_sound(data, place):
+                yield Fault(found, place.offset, _WRONG_SUM)
             found += 1
     except RecordError as error:
-        yield Fault(found, known[found].offset if known and found < len(known) else None, str(error))
+        yield Fault(found, known[found].offset if found < len(known) else None, str(error))
         # Behind a break in the structure only the index knows where records lie.
-        for i, place in enumerate(known or []):
-            if i > found and crc32c(data[place.offset : place.offset + place.size_bytes]) != place.crc:
-                yield Fault(i, place.offset, "its data do not match their checksum")
+        for i in range(found + 1, len(known)):
+            if not _is_sound(data, known[i]):
+                yield Fault(i, known[i].offset, _WRONG_SUM)
         return
-    if known is not None and found < len(known):
+    if found < len(known):
         yield Fault(found, known[found].offset, f"the index has {len(known)} records, the shard {found}")
+
+
+def _is_sound(data: memoryview, place: Place) -> bool:
+    return crc32c(data[place.offset : place.offset + place.size_bytes]) == place.crc
 
 
 def load_index(path: Path, size_bytes: int) -> np.ndarray | None:

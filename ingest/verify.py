@@ -1,0 +1,279 @@
+"""Whether a dataset is whole, to the bit; where it is not; and what is damaged made again from the source."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ingest import build, formats, jpeg, manifest, output, progress, sample, workers
+from ingest.build import BuildOptions, Packer, Task
+from ingest.errors import BadSampleError, ManifestError, RecordError, SourceError
+from ingest.manifest import Manifest, Recipe, Shard
+from ingest.sample import RAW, Record
+from ingest.sources import open_source
+
+
+class Damage(NamedTuple):
+    """What is wrong with a file; in which record (from 0), of what key, and from which byte on, where that is known."""
+
+    file: str
+    record: int | None
+    byte: int | None
+    key: str | None
+    problem: str
+
+    def __str__(self) -> str:
+        where = [
+            self.file,
+            f"record {self.record}" if self.record is not None else "",
+            f"byte {self.byte}" if self.byte is not None else "",
+            f"key {self.key!r}" if self.key is not None else "",
+        ]
+        return f"{', '.join(filter(None, where))}: {self.problem}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was looked at, every damage found, and the files that were made again."""
+
+    shards: int
+    records: int
+    size_bytes: int
+    damages: tuple[Damage, ...]
+    repaired: tuple[str, ...]
+
+
+class _Shards(NamedTuple):
+    """What a dataset should hold, as far as its manifest and its recipe can be read."""
+
+    format: str
+    classes: tuple[str, ...] | None
+    shards: tuple[Shard, ...]
+
+
+def verify(
+    shards: str | Path, *, decode: bool = False, repair: str | Path | None = None, workers: int | None = None
+) -> Verdict:
+    """Read every byte of the dataset in the folder ``shards``, and say what is damaged.
+
+    The manifest and the recipe against their own sums and each other; of each shard the size, the SHA-256, the crc32c
+    of each record, the index; the number of lines of the quarantine. With ``decode`` every image is decoded, too.
+
+    ``repair`` is the source that the dataset was built from: what is damaged is packed anew from it, byte for byte as
+    it was. Raises SourceError where it is another source, or has changed; ManifestError where neither the manifest nor
+    the recipe can be read.
+    """
+    folder = Path(shards)
+    damages = list(_check_head(folder))
+    expected = _expected(folder)
+    damages += _check_shards(folder, expected, decode, workers)
+    repaired = _repair(folder, damages, repair, workers) if repair is not None and damages else ()
+    return Verdict(
+        shards=len(expected.shards),
+        records=sum(shard.records for shard in expected.shards),
+        size_bytes=sum(shard.size_bytes for shard in expected.shards),
+        damages=tuple(damages),
+        repaired=repaired,
+    )
+
+
+def _check_head(folder: Path) -> Iterator[Damage]:
+    found = _attempt(folder, manifest.NAME, partial(manifest.load_manifest, folder))
+    recipe = _attempt(folder, manifest.RECIPE_NAME, partial(manifest.load_recipe, folder))
+    for name, content in ((manifest.NAME, found), (manifest.RECIPE_NAME, recipe)):
+        if isinstance(content, Damage):
+            yield content
+        elif content and (folder / name).read_bytes() != manifest.rendered(content) and _has_sum(content):
+            yield Damage(name, None, None, None, "its bytes are not those of its content")
+    if isinstance(found, Manifest):
+        if found.build and not isinstance(recipe, Damage) and recipe != found.build:
+            yield Damage(manifest.RECIPE_NAME, None, None, None, "missing, or not what the manifest says")
+        quarantined = output.count_quarantined(folder)
+        if quarantined != found.quarantined:
+            problem = f"{quarantined} lines, its manifest says {found.quarantined}"
+            yield Damage(output.QUARANTINE, None, None, None, problem)
+
+
+def _attempt(
+    folder: Path, name: str, read: Callable[[], Manifest | Recipe | None]
+) -> Manifest | Recipe | Damage | None:
+    try:
+        return read()
+    except ManifestError as error:
+        if not any((folder / name).exists() for name in (manifest.NAME, manifest.RECIPE_NAME)):
+            raise
+        return Damage(name, None, None, None, str(error))
+
+
+def _has_sum(content: Manifest | Recipe) -> bool:
+    return isinstance(content, Recipe) or content.build is not None
+
+
+def _expected(folder: Path) -> _Shards:
+    try:
+        found = manifest.load_manifest(folder)
+        return _Shards(found.format, found.classes, found.shards)
+    except ManifestError:
+        recipe = manifest.load_recipe(folder)
+    if recipe is None:
+        raise ManifestError(f"{folder}: neither {manifest.NAME} nor {manifest.RECIPE_NAME} can be read: build again")
+    names = build.shard_names(recipe.shards, recipe.format)
+    return _Shards(recipe.format, None, tuple(Shard(name, 0, 0, "") for name in names))
+
+
+def _check_shards(folder: Path, expected: _Shards, decode: bool, count: int | None) -> list[Damage]:
+    args = (folder, expected.format, expected.classes, decode)
+    found: list[Damage] = []
+    with progress.bar(sum(shard.records for shard in expected.shards), "verifying") as bar:
+        for damages in workers.run(_Checker, args, expected.shards, workers.count(count), bar.update):
+            found += damages
+    return sorted(found, key=lambda damage: (damage.file, damage.record or 0, damage.byte or 0))
+
+
+class _Checker:
+    """Checks a shard; the handler of a worker process. A Shard without a sum is checked by what it says of itself."""
+
+    def __init__(self, folder: Path, format: str, classes: tuple[str, ...] | None, decode: bool):
+        self._folder, self._format, self._classes, self._decode = folder, format, classes, decode
+
+    def __call__(self, shard: Shard, report: Callable[[int], object]) -> list[Damage]:
+        path = self._folder / shard.name
+        try:
+            size_bytes = path.stat().st_size
+            damages = [self._named(path, fault) for fault in self._faults(path, shard)]
+            index = formats.load_index(path, size_bytes)
+            if index is None:
+                name = formats.index_path(path).name
+                damages.append(Damage(name, None, None, None, "missing or damaged, or its shard is cut short"))
+            if self._decode and not damages:
+                damages += self._undecodable(path)
+        except OSError as error:
+            damages = [Damage(shard.name, None, None, None, f"cannot be read ({error.strerror})")]
+        report(shard.records)
+        return damages
+
+    def _faults(self, path: Path, shard: Shard) -> list[formats.Fault]:
+        faults = list(formats.find_faults(self._format, path))
+        if not shard.sha256:  # there is no manifest that says more
+            return faults
+        size_bytes = path.stat().st_size
+        if size_bytes != shard.size_bytes:
+            problem = f"{size_bytes} bytes, its manifest says {shard.size_bytes}"
+            faults.append(formats.Fault(None, min(size_bytes, shard.size_bytes), problem))
+        elif not faults and output.sha256(path) != shard.sha256:
+            faults.append(self._between_records(path))
+        return faults
+
+    def _between_records(self, path: Path) -> formats.Fault:
+        """Where a file differs from one of the same records: a shard's bytes are a function of them."""
+        data = formats.mapped(path)
+        places = formats.load(self._format).find(data)
+        with tempfile.TemporaryDirectory() as scratch:
+            again = Path(scratch) / path.name
+            formats.write(self._format, again, (bytes(data[at : at + size]) for at, size, _ in places))
+            one, other = (np.frombuffer(content, np.uint8) for content in (data, formats.mapped(again)))
+            common = min(len(one), len(other))
+            differing = np.flatnonzero(one[:common] != other[:common])
+        byte = int(differing[0]) if len(differing) else common
+        return formats.Fault(None, byte, "its bytes are not those of its records")
+
+    def _named(self, path: Path, fault: formats.Fault) -> Damage:
+        key = None
+        index = formats.load_index(path, path.stat().st_size)
+        if fault.record is not None and index is not None and fault.record < len(index):
+            offset, size_bytes, _ = index[fault.record].item()
+            key = sample.key_of(formats.mapped(path)[offset : offset + size_bytes])
+        return Damage(path.name, fault.record, fault.byte, key, fault.problem)
+
+    def _undecodable(self, path: Path) -> Iterator[Damage]:
+        shard = formats.open(self._format, path)
+        for i in range(len(shard)):
+            payload = shard.get(i)
+            try:
+                self._decode_whole(sample.unpack(payload))
+            except (RecordError, BadSampleError) as error:
+                yield Damage(path.name, i, shard.place(i).offset, sample.key_of(payload), str(error))
+
+    def _decode_whole(self, record: Record) -> None:
+        shape = (record.height, record.width, record.channels)
+        if self._classes is not None and self._classes[record.label : record.label + 1] != (record.synset,):
+            raise RecordError(f"label {record.label} is not that of {record.synset!r}")
+        if record.format == RAW:
+            if len(record.encoded) != np.prod(shape):
+                raise RecordError(f"{len(record.encoded)} bytes for {shape} pixels")
+        elif (decoded := jpeg.decode(record.encoded, record.channels).shape) != shape:
+            raise RecordError(f"an image of {decoded} pixels for {shape}")
+
+
+def _repair(folder: Path, damages: list[Damage], source: str | Path, count: int | None) -> tuple[str, ...]:
+    """Make again what is damaged, from ``source``; the names of the files."""
+    try:
+        found = manifest.load_manifest(folder)
+        recipe = found.build
+    except ManifestError:
+        found, recipe = None, manifest.load_recipe(folder)
+    if recipe is None:
+        raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again")
+    options = _options(recipe, count)
+    files = {damage.file for damage in damages}
+    if found is None or output.QUARANTINE in files:
+        # Only a whole build knows all that they say.
+        (folder / manifest.NAME).unlink(missing_ok=True)
+        _refuse_other_source(source, recipe, options)
+        build.build_shards(source, folder, **asdict(options))
+        return tuple(sorted({*files, manifest.NAME}))
+    with output.writing(folder), output.locked(folder) as lock:
+        if manifest.RECIPE_NAME in files:
+            manifest.save(recipe, folder)
+        damaged = [shard for shard in found.shards if files & {shard.name, shard.name + formats.INDEX_SUFFIX}]
+        broken = [shard for shard in damaged if not _is_sound(folder, found.format, shard)]
+        if broken:
+            _pack_again(folder, broken, source, recipe, options, lock)
+    return tuple(sorted(files))
+
+
+def _options(recipe: Recipe, count: int | None) -> BuildOptions:
+    quality = recipe.quality if recipe.quality is not None else 90
+    return BuildOptions(
+        recipe.format, recipe.shards, count, recipe.encoding, recipe.resize, quality, recipe.seed
+    )  # fmt: skip
+
+
+def _is_sound(folder: Path, format: str, shard: Shard) -> bool:
+    """Whether a shard itself is whole; then its index is made again."""
+    path = folder / shard.name
+    if not path.exists() or output.describe(path, shard.records) != shard:
+        return False
+    formats.rewrite_index(format, path)
+    return True
+
+
+def _pack_again(
+    folder: Path, broken: list[Shard], src: str | Path, recipe: Recipe, options: BuildOptions, lock: int
+) -> None:
+    source = _refuse_other_source(src, recipe, options)
+    wanted = {shard.name: shard for shard in broken}
+    parts = [part for part in build.plan(len(source.entries), options) if part.name in wanted]
+    tasks = (Task(part.name, [source.entries[i] for i in part.entries]) for part in parts)
+    args = (folder, source.read, source.classes, options)
+    with progress.bar(sum(len(part.entries) for part in parts), "repairing") as bar:
+        count = workers.count(options.workers)
+        packed = output.all_packed(workers.run(Packer, args, tasks, count, bar.update, (lock,)))
+    for part in packed:
+        if part.shard != wanted[part.shard.name]:
+            raise SourceError(
+                f"{src}: has changed: {part.shard.name} does not come out as its manifest says: build the dataset again"
+            )
+
+
+def _refuse_other_source(src: str | Path, recipe: Recipe, options: BuildOptions) -> build.Source:
+    source = open_source(src)
+    if len(source.entries) < recipe.shards or build.recipe(source, options) != recipe:
+        raise SourceError(f"{src}: not what the dataset was built from: its keys, labels or classes differ")
+    return source
