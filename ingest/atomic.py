@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,14 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; afterwards flush it to disk and rename it to ``path``.
 
     If the body raises, the temporary file is removed and ``path`` stays as it was. A process killed in the body
-    leaves ``NAME.????????.tmp`` behind, never a partial ``NAME``; no two writers use the same.
+    leaves ``NAME.????????.tmp`` behind, never a partial ``NAME``; no two writers use the same. The temporary file of a
+    remote ``path`` is a local one.
     """
+    if files.is_remote(path):
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch) / path.name
+            files.upload(Path(scratch) / path.name, path)
+        return
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         yield temporary

@@ -6,6 +6,7 @@ clock or the machine.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import formats, jpeg, manifest, output, progress, sample, views, workers
-from ingest.errors import BadSampleError, OptionError, OutputError, SourceError
-from ingest.manifest import Manifest, Recipe
+from ingest import cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
+from ingest.errors import BadSampleError, IngestError, OptionError, OutputError, SourceError
+from ingest.manifest import Manifest, Recipe, Shard
 from ingest.order import MAX_SEED, packing_order
-from ingest.output import Packed, Resuming
+from ingest.output import Lock, Packed, Resuming
 from ingest.sample import JPEG, RAW, Record, Sample
 from ingest.sources import Entry, Source, open_source
 
@@ -28,6 +29,9 @@ RECORDS_A_SHARD = 1250
 """Of about 110 KB each: ImageNet's 1,281,167 training images make 1024 shards, its 50,000 validation images 40."""
 
 MIN_SHARDS, MAX_SHARDS = 8, 1024
+
+_GLANCED, _CERTAIN = 64, 0.8
+"""Images that a build looks at before it starts, and how much of what they tell is certain."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class BuildOptions:
     quality: int = 90
     seed: int = 0
     on_bad: str = "quarantine"
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.format in formats.NAMES, f"format {self.format!r}: give one of {', '.join(formats.NAMES)}")
@@ -92,12 +97,15 @@ def build_shards(
     quality: int = 90,
     seed: int = 0,
     on_bad: str = "quarantine",
+    labels: str | Path | None = None,
+    scheduler: str | None = None,
 ) -> Manifest:
     """Pack the images of ``src`` into shards in the folder ``out``, in a random order drawn from ``seed``.
 
-    ``src`` is a folder of CLASS/IMAGE files, or IDX files such as MNIST's. ``format`` is ``tfrecord`` or ``lmdb``.
-    ``shards`` is their number, by default one for every 1250 images, 8 to 1024. ``workers`` is the number of processes,
-    by default one a core, 0 for none but this.
+    ``src`` is any of the kinds of ``ingest.sources``, ``labels`` the file of labels of one that has none itself.
+    ``format`` is ``tfrecord`` or ``lmdb``. ``shards`` is their number, by default one for every 1250 images, 8 to 1024.
+    ``workers`` is the number of processes, by default one a core, 0 for none but this; with ``scheduler``, an address
+    of dask's, its cluster packs instead. ``src`` and ``out`` may be remote (``s3://``, ``gs://``, ``https://``).
 
     ``encoding`` is ``keep`` for the JPEGs' own coefficients (what is no JPEG is converted to one), ``jpeg`` to encode
     anew at ``quality``, or ``raw`` for pixels; the latter two after area-resizing the short side to ``resize``
@@ -109,16 +117,15 @@ def build_shards(
 
     Raises OptionError, SourceError, OutputError, or WorkerError if a worker process dies.
     """
-    options = BuildOptions(format, shards, workers, encoding, resize, quality, seed, on_bad)
-    source = open_source(src)
+    options = BuildOptions(format, shards, workers, encoding, resize, quality, seed, on_bad, scheduler)
+    source = open_source(src, labels)
     parts = plan(len(source.entries), options)
-    folder = Path(out)
-    _refuse_inside(folder, Path(src))
-    output.make_folder(folder)
+    folder = _output_folder(out, src, options)
     with output.claimed(folder, recipe(source, options)) as lock:
         if (folder / manifest.NAME).exists():
             output.tidy(folder)
             return manifest.load_manifest(folder)
+        _refuse_small_disk(source, folder, options)
         packed = _pack_all(source, folder, options, parts, lock)
         if on_bad == "fail":
             output.refuse_bad(packed)
@@ -214,9 +221,16 @@ class Packer:
         """Write the shard of a task, and its index."""
         path = self._folder / task.name
         packed = _Tally([], Counter(), set())
-        formats.write(self._options.format, path, self._payloads(task.entries, report, packed))
-        shard = output.describe(path, len(task.entries) - len(packed.quarantined))
+        written = formats.write(self._options.format, path, self._payloads(task.entries, report, packed))
+        shard = Shard(task.name, len(task.entries) - len(packed.quarantined), *written)
         return Packed(shard, packed.quarantined, dict(packed.converted), 3 in packed.seen, JPEG in packed.seen)
+
+    def size_bytes(self, entry: Entry) -> int:
+        """Of an entry's record; 0 where there is none, for whatever reason: that will show in its turn."""
+        try:
+            return len(sample.pack(self._make(entry)[0]))
+        except IngestError:
+            return 0
 
     def _payloads(self, entries: Iterable[Entry], report: Callable[[int], object], packed: _Tally) -> Iterator[bytes]:
         for entry in entries:
@@ -236,14 +250,23 @@ class Packer:
         return make_record(self._read(entry), self._classes[entry.label], self._options)
 
 
-def _pack_all(source: Source, folder: Path, options: BuildOptions, parts: list[Part], lock: int) -> list[Packed]:
+def _pack_all(source: Source, folder: Path, options: BuildOptions, parts: list[Part], lock: Lock) -> list[Packed]:
+    with progress.bar(len(source.entries), f"packing {options.format}") as bar:
+        return pack(source, folder, options, parts, lock, bar.update)
+
+
+def pack(
+    source: Source, folder: Path, options: BuildOptions, parts: list[Part], lock: Lock, report: Callable[[int], object]
+) -> list[Packed]:
+    """Write the shards of a plan, or keep those that are there; ``report`` is called with numbers of images done."""
     # Made one by one, as they are handed out: all entries at once would fill the memory.
     tasks = (Task(part.name, [source.entries[i] for i in part.entries]) for part in parts)
-    handler = (folder, Packer, source.read, source.classes, options)
-    with progress.bar(len(source.entries), f"packing {options.format}") as bar:
-        _compile()
-        count = workers.count(options.workers)
-        return output.all_packed(workers.run(Resuming, handler, tasks, count, bar.update, (lock,)))
+    args = (folder, Packer, source.read, source.classes, options)
+    if options.scheduler:
+        return output.all_packed(cluster.run(options.scheduler, Resuming, args, tasks, report))
+    _compile()
+    count = min(workers.count(options.workers), len(parts))
+    return output.all_packed(workers.run(Resuming, args, tasks, count, report, lock))
 
 
 def _compile() -> None:
@@ -284,13 +307,49 @@ def _summary(source: Source, options: BuildOptions, packed: list[Packed], quaran
     )
 
 
-def _refuse_inside(out: Path, src: Path) -> None:
+def _output_folder(out: str | Path, src: str | Path, options: BuildOptions) -> Path:
+    """The folder to write to, made. Raises OutputError where it is inside the source, or cannot be made."""
+    folder, source = files.place(out), files.place(src)
+    if files.is_remote(folder):
+        if options.format == "lmdb":
+            raise OutputError(f"{out}: LMDB is written and read by mapping local files: choose the format tfrecord")
+        if files.is_remote(source) and f"{folder}/".startswith(f"{source}/"):
+            raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
+        return folder
     try:
-        is_inside = out.resolve().is_relative_to(src.resolve())
+        is_inside = not files.is_remote(source) and folder.resolve().is_relative_to(source.resolve())
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         raise OutputError(f"{out}: cannot be made ({error}): give another folder") from error
     if is_inside:
         raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
+    output.make_folder(folder)
+    # Workers of a cluster have folders of their own to start from.
+    return folder.absolute() if options.scheduler else folder
+
+
+def _refuse_small_disk(source: Source, folder: Path, options: BuildOptions) -> None:
+    """Raise OutputError where what is to be packed will not fit, by the size of a few images: now, not hours later."""
+    room_bytes = free_bytes(folder)
+    if room_bytes is None:
+        return
+    packer = Packer(folder, source.read, source.classes, options)
+    entries = [source.entries[i] for i in packing_order(len(source.entries), options.seed)[:_GLANCED]]
+    sizes = [size for size in map(packer.size_bytes, entries) if size]
+    needed_bytes = sum(sizes) / max(1, len(entries)) * len(source.entries)
+    there_bytes = sum((folder / name).stat().st_size for name in files.names_in(folder))
+    if needed_bytes * _CERTAIN > room_bytes + there_bytes:
+        raise OutputError(
+            f"{folder}: too small: some {needed_bytes:,.0f} bytes are to be written, and {room_bytes:,} are free: "
+            "make room, or give another folder"
+        )
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Free space where ``folder`` lies or will lie, in bytes; None in a bucket, which has no end."""
+    if files.is_remote(folder):
+        return None
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def _require(condition: bool, message: str) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ingest import files
 from ingest.errors import IngestError, OptionError, OutputError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -50,6 +51,14 @@ def guarded(name: str, command: Callable[[], None]) -> int:
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
     return 0
+
+
+def place(name: str) -> Path:
+    """The type of an argument that names a place to read or write: a path, or a URL."""
+    try:
+        return files.place(name)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def writable(name: str) -> Path:
@@ -113,8 +122,8 @@ def _add_build_shards(commands: Any) -> None:
         "  ingest build-shards ILSVRC2012/train shards/train --format tfrecord\n"
         "  ingest build-shards mnist/train-images-idx3-ubyte.gz shards/mnist --format lmdb",
     )
-    parser.add_argument("src", metavar="SRC", type=Path, help="a folder of CLASS/IMAGE files, or an IDX images file")
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
+    parser.add_argument("src", metavar="SRC", type=place, help="a folder of CLASS/IMAGE files, or an IDX images file")
+    parser.add_argument("out", metavar="OUT", type=place, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     parser.add_argument("--shards", type=int, metavar="N", help="default: one for every 1250 images, 8 to 1024")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
@@ -133,7 +142,9 @@ def _add_build_shards(commands: Any) -> None:
         default="quarantine",
         help="list what cannot be packed in OUT/quarantine.tsv (default), or stop at the first",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be packed, and write nothing")
+    parser.add_argument("--labels", metavar="FILE", type=place, help="for images without: a list, or the devkit")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="have a dask cluster pack, such as tcp://node1:8786")
+    parser.add_argument("--dry-run", action="store_true", help="measure a sample, say what would come, write nothing")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the summary to FILE, too")
     parser.set_defaults(run=_build_shards)
 
@@ -147,9 +158,9 @@ def _add_verify(commands: Any) -> None:
         "  ingest verify shards/train --decode\n"
         "  ingest verify shards/train --repair ILSVRC2012/train",
     )
-    parser.add_argument("shards", metavar="SHARDS", type=Path, help="what build-shards wrote")
+    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument("--decode", action="store_true", help="decode every image, too")
-    parser.add_argument("--repair", metavar="SRC", help="make what is damaged again, from the source it was built from")
+    parser.add_argument("--repair", metavar="SRC", type=place, help="pack what is damaged again, from the source")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
     parser.set_defaults(run=_verify)
@@ -162,8 +173,8 @@ def _add_convert(commands: Any) -> None:
         description="Copy the records of SHARDS, untouched and in their order, to shards of another format in OUT.",
         epilog="example:\n  ingest convert shards/train shards/train-lmdb --format lmdb",
     )
-    parser.add_argument("shards", metavar="SHARDS", type=Path, help="what build-shards wrote")
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
+    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
+    parser.add_argument("out", metavar="OUT", type=place, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
     parser.set_defaults(run=_convert)
@@ -176,7 +187,7 @@ def _add_profile(commands: Any) -> None:
         description="Measure how fast training batches of SHARDS are made, stage by stage, and name the slowest.",
         epilog="example:\n  ingest profile shards/train --workers 8",
     )
-    parser.add_argument("shards", metavar="SHARDS", type=Path, help="what build-shards wrote")
+    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
@@ -196,25 +207,31 @@ def _synth(args: argparse.Namespace) -> None:
 
 def _build_shards(args: argparse.Namespace) -> None:
     from ingest import build, output
+    from ingest.estimate import estimate as estimated
 
     if args.quality is not None and args.encoding != "jpeg":
         raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding}")
-    names = ("format", "shards", "workers", "encoding", "resize", "quality", "seed", "on_bad")
+    names = ("format", "shards", "workers", "encoding", "resize", "quality", "seed", "on_bad", "scheduler")
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.dry_run:
-        source = build.open_source(args.src)
-        parts = build.plan(len(source.entries), build.BuildOptions(**options))
-        result = {"found": len(source.entries), "classes": len(source.classes), "shards": len(parts)}
-        print("would pack files: {found:,}, classes: {classes:,}, shards: {shards:,}".format(**result))
+        estimate = estimated(args.src, args.out, build.BuildOptions(**options), args.labels)
+        result = asdict(estimate)
+        print(_ESTIMATE.format(**result, format=args.format))
+        if estimate.free_bytes is not None and estimate.size_bytes > estimate.free_bytes:
+            raise OutputError(f"{args.out}: too small: {estimate.free_bytes:,} bytes are free: make room there")
     else:
         start = time.perf_counter()
-        manifest = build.build_shards(args.src, args.out, **options)
+        manifest = build.build_shards(args.src, args.out, labels=args.labels, **options)
         result = _summary(manifest, time.perf_counter() - start)
         print(_SUMMARY.format(**result, out=args.out))
         if manifest.quarantined:
             print(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
     save_json(args.json, result)
 
+
+_ESTIMATE = """\
+would pack {found:,} images of {classes:,} classes
+into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:,.1f} s"""
 
 _SUMMARY = """\
 packed {records:,} of {found:,} images ({converted_files:,} converted, {quarantined:,} quarantined)

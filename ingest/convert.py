@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest import formats, manifest, output, progress, workers
+from ingest import files, formats, manifest, output, progress, workers
 from ingest.dataset import Dataset
 from ingest.errors import ManifestError, OptionError, OutputError
-from ingest.manifest import Manifest
+from ingest.manifest import Manifest, Shard
 from ingest.output import Packed, Resuming
 
 
@@ -37,9 +37,9 @@ class _Copier:
 
     def __call__(self, task: _Task, report: Callable[[int], object]) -> Packed:
         path = self._folder / task.name
-        formats.write(self._format, path, map(self._dataset.payload, task.records))
+        written = formats.write(self._format, path, map(self._dataset.payload, task.records))
         report(task.images)
-        return Packed(output.describe(path, task.images), [], {}, False, False)
+        return Packed(Shard(task.name, task.images, *written), [], {}, False, False)
 
 
 def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | None = None) -> Manifest:
@@ -51,14 +51,14 @@ def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | 
     """
     if format not in formats.NAMES:
         raise OptionError(f"format {format!r}: give one of {', '.join(formats.NAMES)}")
-    source, folder = Dataset(shards), Path(out)
+    source, folder = Dataset(shards), files.place(out)
     known = source.manifest
     if known.format == format:
         raise OptionError(f"{shards}: is in the format {format} already")
     if known.build is None:
         raise ManifestError(f"{shards}: of a version that did not record how it was built: build it again")
     build = replace(known.build, format=format)
-    if folder.resolve() == source.folder.resolve():
+    if folder.absolute() == source.folder.absolute():
         raise OutputError(f"{out}: is what shall be converted: give another folder")
     output.make_folder(folder)
     # Until it is whole the folder is not what a build would go on with: its receipts say nothing of the quarantine.
@@ -78,12 +78,12 @@ def _is_finished(folder: Path, build: manifest.Recipe) -> bool:
     return (folder / manifest.NAME).exists() and manifest.load_manifest(folder).build == build
 
 
-def _copy(source: Dataset, folder: Path, format: str, count: int | None, lock: int) -> tuple[manifest.Shard, ...]:
+def _copy(source: Dataset, folder: Path, format: str, count: int | None, lock: output.Lock) -> tuple[Shard, ...]:
     tasks = [
         _Task(f"{Path(shard.name).stem}.{format}", records)
         for shard, records in zip(source.manifest.shards, source.ranges())
     ]
     with progress.bar(len(source), f"converting to {format}") as bar:
         args = (folder, _Copier, source.folder, format)
-        copied = output.all_packed(workers.run(Resuming, args, tasks, workers.count(count), bar.update, (lock,)))
+        copied = output.all_packed(workers.run(Resuming, args, tasks, workers.count(count), bar.update, lock))
     return tuple(part.shard for part in copied)

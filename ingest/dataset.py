@@ -6,7 +6,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
-from ingest import formats, sample
+from ingest import cache, files, formats, sample
 from ingest.errors import IngestError, RecordError
 from ingest.manifest import Manifest, Shard, load_manifest
 from ingest.sample import Buffer, Record
@@ -21,14 +21,16 @@ class Dataset:
 
     def __init__(self, folder: str | Path):
         _allow_many_files()
-        self.folder = Path(folder)
+        self.folder = files.place(folder)
         self._remedy = f"mend it with 'ingest verify {self.folder} --repair SRC', or build the dataset again"
         self.manifest: Manifest = load_manifest(folder)
         if self.manifest.format not in formats.NAMES:
             raise RecordError(f"{self.folder}: shards of the unknown format {self.manifest.format!r}")
         self._ends = list(accumulate(shard.records for shard in self.manifest.shards))
         self._open: dict[int, formats.Shard] = {}
-        for shard in self.manifest.shards:
+        if files.is_remote(self.folder) and self.manifest.format == "lmdb":
+            raise RecordError(f"{self.folder}: LMDB is read from local disks alone: convert the dataset to tfrecord")
+        for shard in () if files.is_remote(self.folder) else self.manifest.shards:
             # Beyond the end of a truncated file, mapped memory kills the process that reads it.
             self._check_size(shard)
 
@@ -87,13 +89,20 @@ class Dataset:
             entry = self.manifest.shards[number]
             path = self.folder / entry.name
             try:
-                shard = formats.open(self.manifest.format, path)
+                shard = self._open_shard(path, entry)
             except (RecordError, OSError) as error:
                 raise RecordError(f"{path}: {error}: {self._remedy}") from error
             if len(shard) != entry.records:
                 raise RecordError(f"{path}: {len(shard)} records, its manifest says {entry.records}: {self._remedy}")
             self._open[number] = shard
         return self._open[number]
+
+    def _open_shard(self, path: Path, entry: Shard) -> formats.Shard:
+        if not files.is_remote(path):
+            return formats.open(self.manifest.format, path)
+        sums = frozenset(shard.sha256 for shard in self.manifest.shards)
+        copy = cache.fetch(path, entry.size_bytes, entry.sha256, sums)
+        return formats.open(self.manifest.format, copy) if copy else formats.open_remote(path, entry.size_bytes)
 
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.name

@@ -5,7 +5,12 @@ Everywhere else a place is a ``pathlib.Path``; a remote one (``s3://``, ``gs://`
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from ingest.errors import OptionError
@@ -13,7 +18,9 @@ from ingest.errors import OptionError
 
 def place(name: str | Path) -> Path:
     """The path that ``name`` says. Raises OptionError where it is remote and what reads such places is missing."""
-    if not isinstance(name, str) or "://" not in name:
+    if not isinstance(name, str):
+        return name
+    if "://" not in name:
         return Path(name)
     try:
         from upath import UPath
@@ -31,7 +38,8 @@ def is_remote(path: Path) -> bool:
 def read(path: Path, start: int = 0, size_bytes: int | None = None) -> bytes:
     """Bytes of a file from byte ``start`` on, ``size_bytes`` of them or all; fewer where it ends. Raises OSError."""
     if is_remote(path):
-        return path.fs.cat_file(path.path, start or None, None if size_bytes is None else start + size_bytes)  # type: ignore[attr-defined]
+        end = None if size_bytes is None else start + size_bytes
+        return path.fs.cat_file(path.path, start=start or None, end=end)  # type: ignore[attr-defined]
     with path.open("rb") as file:
         file.seek(start)
         return file.read(-1 if size_bytes is None else size_bytes)
@@ -41,6 +49,57 @@ def names_below(path: Path) -> list[str]:
     """All files below a remote folder, as paths relative to it."""
     root = path.path.rstrip("/")  # type: ignore[attr-defined]
     return [name[len(root) + 1 :] for name in path.fs.find(root)]  # type: ignore[attr-defined]
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names in a folder, sorted; a remote one holds nothing until it holds a file."""
+    if not is_remote(folder):
+        return sorted(path.name for path in folder.iterdir())
+    folder.fs.invalidate_cache()  # type: ignore[attr-defined]
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def upload(local: Path, path: Path) -> None:
+    """Put a file in its remote place, whole or not at all: so buckets have it."""
+    path.fs.put_file(str(local), path.path)  # type: ignore[attr-defined]
+
+
+class Ranges:
+    """A remote file as a sequence of bytes of which only what is asked for is fetched."""
+
+    def __init__(self, path: Path, size_bytes: int):
+        self._path, self._size_bytes = path, size_bytes
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, stop, _ = part.indices(self._size_bytes)
+        return read(self._path, start, stop - start) if start < stop else b""
+
+
+@contextmanager
+def local_copy(path: Path) -> Iterator[Path]:
+    """A file on this machine's disks: ``path`` itself, or while this lasts a copy of it."""
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / path.name
+        path.fs.get_file(path.path, str(copy))  # type: ignore[attr-defined]
+        yield copy
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(partial(file.read, 2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -22,11 +21,10 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from ingest import atomic, formats, manifest
+from ingest import atomic, files, formats, manifest
 from ingest.errors import BadSampleError, ManifestError, OutputError
 from ingest.manifest import Manifest, Recipe, Shard
 
@@ -41,6 +39,10 @@ _OURS = re.compile(
 
 _PATIENCE_SECONDS = 5
 """How long the workers of a program that was killed may take to notice, and to let go of the folder."""
+
+
+Lock = tuple[int, ...]
+"""Descriptors that are held as long as a folder is claimed."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Resuming:
 
 
 @contextmanager
-def claimed(folder: Path, recipe: Recipe) -> Iterator[int]:
+def claimed(folder: Path, recipe: Recipe) -> Iterator[Lock]:
     """Within, ``folder`` is this program's, to fill it by ``recipe``; gives the lock, for worker processes to share.
 
     Raises OutputError where another program is writing to it, where it holds something foreign, or a dataset or an
@@ -108,16 +110,19 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[int]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """Within, no other program writes to ``folder``.
+def locked(folder: Path) -> Iterator[Lock]:
+    """Within, no other program writes to ``folder``. Buckets have no locks: there that is up to who calls.
 
     The lock is the kernel's: it leaves nothing, and ends with the last process that holds its descriptor, so that
     workers that are left of a program that was killed cannot get in the way of the next.
     """
+    if files.is_remote(folder):
+        yield ()
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         _lock(descriptor, folder)
-        yield descriptor
+        yield (descriptor,)
     finally:
         os.close(descriptor)
 
@@ -135,6 +140,8 @@ def writing(path: Path) -> Iterator[None]:
 
 def make_folder(folder: Path) -> None:
     """Make the folder to write to. Raises OutputError."""
+    if files.is_remote(folder):
+        return  # in a bucket the files' names make it
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
@@ -165,17 +172,8 @@ def all_packed(results: Generator[Packed, None, None]) -> list[Packed]:
 
 
 def describe(path: Path, records: int) -> Shard:
-    """What the manifest says of a shard."""
-    return Shard(path.name, records, path.stat().st_size, sha256(path))
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(partial(file.read, 2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    """What the manifest says of a shard that is there."""
+    return Shard(path.name, records, path.stat().st_size, files.sha256(path))
 
 
 def total(counters: Iterable[dict[str, int]]) -> dict[str, int]:
@@ -218,7 +216,9 @@ def _sound_receipt(path: Path) -> Packed | None:
         content = json.loads(_receipt_path(path).read_bytes())
         shard = Shard(**content["shard"])
         index = formats.load_index(path, shard.size_bytes)
-        is_sound = index is not None and len(index) == shard.records and describe(path, shard.records) == shard
+        is_sound = index is not None and len(index) == shard.records and path.stat().st_size == shard.size_bytes
+        # A bucket checks what it is sent itself; to read it all back would cost more than to pack it again.
+        is_sound = is_sound and (files.is_remote(path) or files.sha256(path) == shard.sha256)
         rows = [(key, reason) for key, reason in content["quarantined"]]
         return Packed(**{**content, "shard": shard, "quarantined": rows}) if is_sound else None
     except (OSError, ValueError, KeyError, TypeError):
@@ -245,9 +245,9 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
-        if not _is_ours(path.name) or not path.is_file():
-            raise OutputError(f"{folder}: not empty (it holds {path.name}): give a new or empty folder")
+    for name in files.names_in(folder):
+        if not _is_ours(name) or not (folder / name).is_file():
+            raise OutputError(f"{folder}: not empty (it holds {name}): give a new or empty folder")
 
 
 def _refuse_other(folder: Path, recipe: Recipe) -> None:
@@ -279,7 +279,6 @@ def _is_temporary(name: str) -> bool:
 
 
 def _remove(folder: Path, which: Callable[[str], bool]) -> None:
-    for path in list(folder.iterdir()):
-        if which(path.name):
-            with suppress(FileNotFoundError):
-                path.unlink()
+    for name in filter(which, files.names_in(folder)):
+        with suppress(FileNotFoundError):
+            (folder / name).unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import build, formats, jpeg, manifest, output, progress, sample, workers
+from ingest import build, files, formats, jpeg, manifest, output, progress, sample, workers
 from ingest.build import BuildOptions, Packer, Task
 from ingest.errors import BadSampleError, ManifestError, RecordError, SourceError
 from ingest.manifest import Manifest, Recipe, Shard
@@ -69,7 +70,7 @@ def verify(
     it was. Raises SourceError where it is another source, or has changed; ManifestError where neither the manifest nor
     the recipe can be read.
     """
-    folder = Path(shards)
+    folder = files.place(shards)
     damages = list(_check_head(folder))
     expected = _expected(folder)
     damages += _check_shards(folder, expected, decode, workers)
@@ -143,20 +144,29 @@ class _Checker:
         self._folder, self._format, self._classes, self._decode = folder, format, classes, decode
 
     def __call__(self, shard: Shard, report: Callable[[int], object]) -> list[Damage]:
-        path = self._folder / shard.name
         try:
-            size_bytes = path.stat().st_size
-            damages = [self._named(path, fault) for fault in self._faults(path, shard)]
-            index = formats.load_index(path, size_bytes)
-            if index is None:
-                name = formats.index_path(path).name
-                damages.append(Damage(name, None, None, None, "missing or damaged, or its shard is cut short"))
-            if self._decode and not damages:
-                damages += self._undecodable(path)
+            with self._local(shard) as path:
+                damages = self._check(path, shard)
         except OSError as error:
-            damages = [Damage(shard.name, None, None, None, f"cannot be read ({error.strerror})")]
+            damages = [Damage(shard.name, None, None, None, f"cannot be read ({error.strerror or error})")]
         report(shard.records)
         return damages
+
+    @contextmanager
+    def _local(self, shard: Shard) -> Iterator[Path]:
+        path = self._folder / shard.name
+        with files.local_copy(path) as local:
+            if local != path:
+                with suppress(FileNotFoundError):
+                    formats.index_path(local).write_bytes(files.read(formats.index_path(path)))
+            yield local
+
+    def _check(self, path: Path, shard: Shard) -> list[Damage]:
+        damages = [self._named(path, fault) for fault in self._faults(path, shard)]
+        if formats.load_index(path, path.stat().st_size) is None:
+            name = formats.index_path(path).name
+            damages.append(Damage(name, None, None, None, "missing or damaged, or its shard is cut short"))
+        return damages if damages or not self._decode else list(self._undecodable(path))
 
     def _faults(self, path: Path, shard: Shard) -> list[formats.Fault]:
         faults = list(formats.find_faults(self._format, path))
@@ -166,7 +176,7 @@ class _Checker:
         if size_bytes != shard.size_bytes:
             problem = f"{size_bytes} bytes, its manifest says {shard.size_bytes}"
             faults.append(formats.Fault(None, min(size_bytes, shard.size_bytes), problem))
-        elif not faults and output.sha256(path) != shard.sha256:
+        elif not faults and files.sha256(path) != shard.sha256:
             faults.append(self._between_records(path))
         return faults
 
@@ -255,7 +265,7 @@ def _is_sound(folder: Path, format: str, shard: Shard) -> bool:
 
 
 def _pack_again(
-    folder: Path, broken: list[Shard], src: str | Path, recipe: Recipe, options: BuildOptions, lock: int
+    folder: Path, broken: list[Shard], src: str | Path, recipe: Recipe, options: BuildOptions, lock: output.Lock
 ) -> None:
     source = _refuse_other_source(src, recipe, options)
     wanted = {shard.name: shard for shard in broken}
@@ -264,7 +274,7 @@ def _pack_again(
     args = (folder, source.read, source.classes, options)
     with progress.bar(sum(len(part.entries) for part in parts), "repairing") as bar:
         count = workers.count(options.workers)
-        packed = output.all_packed(workers.run(Packer, args, tasks, count, bar.update, (lock,)))
+        packed = output.all_packed(workers.run(Packer, args, tasks, count, bar.update, lock))
     for part in packed:
         if part.shard != wanted[part.shard.name]:
             raise SourceError(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import image_bytes, put
@@ -59,10 +60,35 @@ def test_the_quarantine_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFix
     assert one_line(capsys.readouterr().err).startswith("ingest build-shards: error: a/2.JPEG: not an image")
 
 
-def test_a_dry_run_writes_nothing(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert ingest("build-shards", photos / "train", tmp_path / "out", "--format", "lmdb", "--dry-run") == 0
-    assert capsys.readouterr().out == "would pack files: 36, classes: 3, shards: 8\n"
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("name", ["tfrecord", "lmdb"])
+def test_a_dry_run_writes_nothing_and_is_right(
+    photos: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    out, report = tmp_path / "out", tmp_path / "report.json"
+    words = ("build-shards", photos / "train", out, "--format", name, "--json", report)
+    assert ingest(*words, "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert not out.exists()
+    estimate = json.loads(report.read_text())
+    assert shown.startswith(
+        f"would pack 36 images of 3 classes\ninto 8 {name} shards, {estimate['size_bytes']:,} bytes"
+    )
+    assert (estimate["found"], estimate["classes"], estimate["shards"]) == (36, 3, 8)
+    assert estimate["seconds"] > 0 and estimate["free_bytes"] > 0
+    assert ingest(*words) == 0
+    assert json.loads(report.read_text())["size_bytes"] == estimate["size_bytes"]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_packed(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
+    words = ("build-shards", photos / "train", tmp_path / "out", "--format", "lmdb")
+    assert ingest(*words, "--dry-run") == 1
+    assert "too small: 10,000 bytes are free" in capsys.readouterr().err
+    assert ingest(*words) == 1
+    assert "bytes are to be written, and 10,000 are free" in one_line(capsys.readouterr().err)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["build.json"]
 
 
 def test_errors_are_one_line_and_end_with_1(

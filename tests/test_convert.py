@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from conftest import FORMATS, image_bytes, put
 from test_build import files_of
 
 import ingest
-from ingest import output
+from ingest import formats
 from ingest.convert import convert
 from ingest.errors import OptionError, OutputError, RecordError, WorkerError
 
@@ -34,20 +35,20 @@ def test_the_quarantine_comes_along(tmp_path: Path):
 
 def test_a_conversion_that_was_cut_short_goes_on(photos: Path, shards: dict[str, Path], tmp_path: Path):
     out, copied = tmp_path / "out", []
-    describe = output.describe
+    write = formats.write
 
-    def fail(path: Path, records: int) -> object:
+    def fail(name: str, path: Path, payloads: Iterable[bytes]) -> object:
         copied.append(path.name)
         if len(copied) == 3:
             raise WorkerError("enough")
-        return describe(path, records)
+        return write(name, path, payloads)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(output, "describe", fail)
+        patch.setattr(formats, "write", fail)
         with pytest.raises(WorkerError):
             convert(shards["lmdb"], out, format="tfrecord", workers=0)
     # Its receipts know of no quarantine: a build must not go on with them.
-    with pytest.raises(OutputError, match="holds an unfinished build of other options .another source"):
+    with pytest.raises(OutputError, match=r"holds an unfinished build of other options \(another source"):
         ingest.build_shards(photos / "train", out, format="tfrecord", shards=5)
     kept = {path.name: path.stat().st_ino for path in out.glob("0000[01]*.tfrecord")}
     assert len(kept) == 2

@@ -27,7 +27,7 @@ from typing import NamedTuple, Protocol, cast
 import numpy as np
 from crc32c import crc32c
 
-from ingest import atomic
+from ingest import atomic, files
 from ingest.errors import RecordError
 from ingest.sample import Buffer
 
@@ -50,6 +50,13 @@ class Place(NamedTuple):
     crc: int
 
 
+class Written(NamedTuple):
+    """Size and SHA-256 of a shard that was written."""
+
+    size_bytes: int
+    sha256: str
+
+
 class Fault(NamedTuple):
     """Something wrong in a shard: in which record and from which byte of the file on, where that is known."""
 
@@ -66,9 +73,9 @@ class Format(Protocol):
 
 
 class Shard:
-    """A shard open for reading, in memory-mapped pages. Buffers that ``get`` gave are valid until ``close``."""
+    """A shard open for reading: mapped into memory, or remote. Buffers that ``get`` gave are valid until ``close``."""
 
-    def __init__(self, data: memoryview, index: np.ndarray):
+    def __init__(self, data: memoryview | files.Ranges, index: np.ndarray):
         self._data, self._index = data, index
         self._is_checked = bytearray(len(index))
 
@@ -106,13 +113,15 @@ def load(name: str) -> Format:
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
 
-def write(name: str, path: Path, payloads: Iterable[bytes]) -> None:
+def write(name: str, path: Path, payloads: Iterable[bytes]) -> Written:
     """Write a shard and its index in the format ``name``, each whole or not at all. Raises OSError."""
     kind = load(name)
     with atomic.replacing(path) as temporary:
         kind.write(temporary, payloads)
         index = _sealed(kind.find(mapped(temporary)))
+        written = Written(temporary.stat().st_size, files.sha256(temporary))
     atomic.write(index_path(path), index)
+    return written
 
 
 def open(name: str, path: Path) -> Shard:
@@ -129,6 +138,14 @@ def open(name: str, path: Path) -> Shard:
             atomic.write(index_path(path), content)
         index = _unsealed(content)
     return Shard(data, cast(np.ndarray, index))
+
+
+def open_remote(path: Path, size_bytes: int) -> Shard:
+    """Open a remote shard; each record is fetched when it is read. Raises OSError, or RecordError for its index."""
+    index = load_index(path, size_bytes)
+    if index is None:
+        raise RecordError(f"its index {index_path(path).name} is missing or damaged")
+    return Shard(files.Ranges(path, size_bytes), index)
 
 
 def find_faults(name: str, path: Path) -> Iterator[Fault]:

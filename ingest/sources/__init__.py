@@ -97,7 +97,7 @@ class Source(NamedTuple):
     read: Callable[[Entry], Sample]
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     """List the source at ``path``. Raises SourceError where there is none, or nothing in it."""
     from ingest.sources import folder, idx
 
