@@ -1,6 +1,7 @@
 # make install a Python environment in .venv; the others do it, too
 # make demo     photographs -> shards -> profile -> two networks that learn
 # make test     the tests
+# make stress   the tests of damage, kills and mutated images again, by the thousand: half an hour
 # make lint     ruff and mypy
 # make bench    our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
 #
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test stress lint bench clean
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -38,6 +39,10 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+stress: $(INSTALLED)
+	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 \
+	  $(BIN)/python -m pytest tests/test_output.py tests/test_verify.py tests/test_fuzz.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingest import atomic
-from ingest.cli import Parser, guarded, save_json, writable
+from ingest.cli import Parser, guarded, place, save_json, writable
 from ingest.errors import IngestError, OptionError, OutputError
 from ingest.manifest import Manifest, load_manifest
 from models import NETWORKS, Network
@@ -89,8 +89,8 @@ def _parser() -> Parser:
     parser.add_argument("--model", required=True, choices=NETWORKS, metavar="NAME", help=", ".join(NETWORKS))
     parser.add_argument("--summary", action="store_true", help="print the network's layers, and end")
     parser.add_argument("--classes", type=int, metavar="N", help="with --summary (default: 1000; lenet 10)")
-    parser.add_argument("--data", type=Path, metavar="SHARDS", help="what to train on")
-    parser.add_argument("--eval-data", type=Path, metavar="SHARDS", help="what to evaluate on, after training")
+    parser.add_argument("--data", type=place, metavar="SHARDS", help="what to train on")
+    parser.add_argument("--eval-data", type=place, metavar="SHARDS", help="what to evaluate on, after training")
     parser.add_argument("--model-dir", type=Path, metavar="DIR", help="for checkpoints and TensorBoard's files")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=float, metavar="N", help="default: the paper's, 90; lenet 10")
