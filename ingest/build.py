@@ -7,15 +7,17 @@ clock or the machine.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ingest import cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
+from ingest import atomic, cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
 from ingest.errors import BadSampleError, IngestError, OptionError, OutputError, SourceError
 from ingest.manifest import Manifest, Recipe, Shard
 from ingest.order import MAX_SEED, packing_order
@@ -126,10 +128,25 @@ def build_shards(
             output.tidy(folder)
             return manifest.load_manifest(folder)
         _refuse_small_disk(source, folder, options)
-        packed = _pack_all(source, folder, options, parts, lock)
+        with _in_random_order(source, folder) as staged:
+            packed = _pack_all(staged, folder, options, parts, lock)
         if on_bad == "fail":
             output.refuse_bad(packed)
         return _finish(source, folder, options, packed)
+
+
+@contextmanager
+def _in_random_order(source: Source, folder: Path) -> Iterator[Source]:
+    """The source, with a reader that is fast in any order; a copy of its images that this takes lies in ``folder``."""
+    if source.stage is None:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as local:
+        scratch = (Path(local) if files.is_remote(folder) else folder) / f"{output.SCRATCH}{atomic.TEMPORARY_SUFFIX}"
+        try:
+            yield source._replace(read=source.stage(scratch))
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 def recipe(source: Source, options: BuildOptions) -> Recipe:

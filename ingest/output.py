@@ -30,11 +30,12 @@ from ingest.manifest import Manifest, Recipe, Shard
 
 QUARANTINE = "quarantine.tsv"
 RECEIPT_SUFFIX = ".done"
+SCRATCH = "source"
 
 # Every name that a build may write.
 _OURS = re.compile(
     rf"(\d{{5,}}-of-\d{{5,}}\.({'|'.join(formats.NAMES)})({formats.INDEX_SUFFIX}|{RECEIPT_SUFFIX})?"
-    rf"|{QUARANTINE}|{manifest.NAME}|{manifest.RECIPE_NAME})(\.[0-9a-f]{{8}})?({atomic.TEMPORARY_SUFFIX})?"
+    rf"|{SCRATCH}|{QUARANTINE}|{manifest.NAME}|{manifest.RECIPE_NAME})(\.[0-9a-f]{{8}})?({atomic.TEMPORARY_SUFFIX})?"
 )
 
 _PATIENCE_SECONDS = 5

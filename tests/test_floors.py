@@ -35,6 +35,8 @@ ROOMS = {
     "lmdb": {"formats"},
     "crc32c": {"formats"},
     "distributed": {"cluster"},
+    "pyarrow": {"sources"},
+    "scipy": {"sources"},
     "upath": {"files"},
     "tqdm": {"progress"},
     "tensorpack": {"stream"},

@@ -90,29 +90,61 @@ class Source(NamedTuple):
 
     ``read`` is sent to worker processes, so it is picklable and holds neither open files nor the entries. It raises
     BadSampleError if the entry can never be packed, SourceError if it cannot be read.
+
+    A source that is slow to read in random order has ``stage``: it copies all of its images to the file that it is
+    given, and gives what reads them there. It raises OSError where that has no room.
     """
 
     classes: tuple[str, ...]
     entries: Entries
     read: Callable[[Entry], Sample]
+    stage: Callable[[Path], Callable[[Entry], Sample]] | None = None
+
+
+_KINDS = (
+    "a folder of CLASS/IMAGE files, a tar or a folder of tars, a CSV or TSV list of images, parquet files, "
+    "or IDX files such as MNIST's"
+)
 
 
 def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
-    """List the source at ``path``. Raises SourceError where there is none, or nothing in it."""
-    from ingest.sources import folder, idx
+    """List the source at ``path``, with the ``labels`` of one that has none itself.
 
+    Raises SourceError where there is none, or nothing in it.
+    """
     path = files.place(path)
-    kinds = (idx.open_idx, folder.open_folder)
     try:
         if not path.exists() and not path.is_symlink():
             raise SourceError(f"{path}: no such file or folder")
-        source = next((source for open_kind in kinds if (source := open_kind(path)) is not None), None)
+        source = _labelled(path, files.place(labels)) if labels is not None else _known(path)
     except OSError as error:
         raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
     if source is None:
-        raise SourceError(f"{path}: not a source; give a folder of CLASS/IMAGE files, or IDX files such as MNIST's")
+        raise SourceError(f"{path}: not a source; give {_KINDS}")
     if not source.entries:
-        raise SourceError(f"{path}: no images in it; a source is a folder of CLASS/IMAGE files or IDX files")
+        raise SourceError(f"{path}: no images in it; a source is {_KINDS}")
+    return source
+
+
+def _known(path: Path) -> Source | None:
+    """The source at ``path``, by what it is; a folder of classes may hold anything, so that it comes last."""
+    from ingest.sources import folder, idx, parquet, table, tar
+
+    return (
+        idx.open_idx(path)
+        or parquet.open_parquet(path)
+        or tar.open_tar(path, None)
+        or table.open_table(path)
+        or folder.open_folder(path)
+    )
+
+
+def _labelled(path: Path, labels: Path) -> Source | None:
+    from ingest.sources import table, tar
+
+    source = tar.open_tar(path, labels) or table.open_labelled(path, labels)
+    if source is None:
+        raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders")
     return source
 
 
