@@ -10,12 +10,15 @@ import simplejpeg
 from PIL import Image
 
 from ingest.errors import BadSampleError
-from ingest.jpeg.markers import read_header
+from ingest.jpeg.markers import MAX_PIXELS, read_header
 from ingest.jpeg.region import Region, cut_region
 from ingest.sample import Buffer
 
 # Not all that Pillow reads: EPS, for one, it hands to a program of the machine's.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+
+# Of what Pillow decodes: it keeps an image several times over while converting it, four bytes a pixel.
+_MAX_PIXELS = MAX_PIXELS // 2
 
 _COLORSPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
@@ -67,16 +70,24 @@ def decode_any(data: bytes) -> tuple[np.ndarray, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            _refuse_large(Image.open(io.BytesIO(data), formats=FORMATS))
             # Checks PNG's sums, which reading the pixels does not.
             Image.open(io.BytesIO(data), formats=FORMATS).verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             return _to_rgb_or_grey(image), f"{image.format} {image.mode}"
+    except Image.DecompressionBombError as error:
+        raise BadSampleError(f"many more pixels than the limit of {_MAX_PIXELS}") from error
     except Image.UnidentifiedImageError as error:
         raise BadSampleError(f"not an image of a kind that can be packed ({', '.join(FORMATS)})") from error
     except (BadSampleError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers of its many formats raise whatever the bytes drive them to
         raise BadSampleError(f"not decodable to the end: {error}") from error
+
+
+def _refuse_large(image: Image.Image) -> None:
+    if image.width * image.height > _MAX_PIXELS:
+        raise BadSampleError(f"{image.width} x {image.height} pixels are more than the limit of {_MAX_PIXELS}")
 
 
 def _to_rgb_or_grey(image: Image.Image) -> np.ndarray:

@@ -7,15 +7,17 @@ from typing import NamedTuple
 from ingest.errors import BadSampleError
 from ingest.sample import Buffer
 
-MAX_PIXELS = 178_956_970
-"""Larger images are refused as decompression bombs: 2**29 // 3, twice Pillow's MAX_IMAGE_PIXELS, where it refuses."""
+MAX_PIXELS = 2**26
+"""Larger images are refused: 67,108,864. ImageNet's largest has 61 million; of more, pixels and coefficients together
+would need more than a gigabyte."""
 
-START, END = b"\xff\xd8", b"\xff\xd9"
+START, END, SCAN = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 SOF0, SOF1, SOF2 = 0xC0, 0xC1, 0xC2
 DHT, EOI, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
 
 # C4, C8 and CC lie between the frame headers, but are DHT, JPG and DAC.
 _FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_FIRST_ARITHMETIC = 0xC9
 _RESTARTS = range(0xD0, 0xD8)
 _NO_PAYLOAD = {0x01, 0xD8, *_RESTARTS}
 
@@ -117,9 +119,17 @@ def read_header(data: Buffer) -> Header:
     components = tuple(
         Component(body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, 6 + 3 * channels, 3)
     )
+    if frame.marker < _FIRST_ARITHMETIC and len(data) < _least_bytes(height, width, components):
+        raise BadSampleError(f"{width} x {height} pixels cannot be in {len(data)} bytes")
     return Header(frame.marker, body[0], height, width, components, has_jfif, adobe, has_restarts, scan)
 
 
 def write_segment(marker: int, payload: bytes) -> bytes:
     """The bytes of a segment."""
     return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+
+def _least_bytes(height: int, width: int, components: tuple[Component, ...]) -> int:
+    """Every block of 64 pixels of a component takes a Huffman code for its mean, of a bit or more (T.81, F.1.2.1)."""
+    h, v = max(max(c.h for c in components), 1), max(max(c.v for c in components), 1)
+    return sum(-(-width * c.h // (8 * h)) * -(-height * c.v // (8 * v)) for c in components) // 8

@@ -1,0 +1,205 @@
+"""Mutated JPEGs: ``python tests/fuzz.py SEED FIRST COUNT`` packs and shows them, and tells how that went.
+
+A mutant is a function of (seed, number) alone, so that one that is found can be looked at again.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+Generator = np.random.Generator
+
+SECONDS = 10
+"""What a mutant may take at most."""
+
+
+@cache
+def originals() -> tuple[bytes, ...]:
+    """Sound JPEGs of every kind, small enough that thousands of mutants take a minute."""
+    y, x = np.mgrid[:96, :160]
+    noise = np.random.default_rng(0).integers(0, 60, (96, 160, 3))
+    pixels = (np.stack([x, y * 2, (x * y) // 40 % 200], axis=2) + noise).clip(0, 255).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    kinds: list[tuple[str, dict[str, object]]] = [
+        ("RGB", {"subsampling": "4:2:0"}),
+        ("RGB", {"subsampling": "4:4:4", "quality": 95}),
+        ("RGB", {"subsampling": "4:2:2", "optimize": True}),
+        ("RGB", {"subsampling": "4:2:0", "restart_marker_blocks": 3}),
+        ("RGB", {"subsampling": "4:4:4", "restart_marker_rows": 1}),
+        ("RGB", {"progressive": True}),
+        ("RGB", {"progressive": True, "subsampling": "4:4:4", "restart_marker_blocks": 5}),
+        ("RGB", {"comment": b"x" * 300, "exif": b"Exif\0\0" + bytes(100)}),
+        ("L", {}),
+        ("L", {"progressive": True, "quality": 30}),
+        ("CMYK", {}),
+    ]
+    result = []
+    for mode, options in kinds:
+        for size in ((160, 96), (33, 17), (8, 8)):
+            file = io.BytesIO()
+            image.resize(size).convert(mode).save(file, "JPEG", **options)
+            result.append(file.getvalue())
+    return tuple(result)
+
+
+def segments(data: bytes) -> list[tuple[int, int]]:
+    """Where the marker segments of a sound JPEG start and end, the last with the coded data behind it."""
+    places, at = [(0, 2)], 2
+    while data[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        places.append((at, end))
+        at = end
+    return [*places, (at, len(data) - 2), (len(data) - 2, len(data))]
+
+
+def flip(data: bytearray, random: Generator) -> None:
+    first, last = [(0, len(data)), (0, min(len(data), 700)), (len(data) // 2, len(data))][random.integers(3)]
+    for at in random.integers(first, last, random.integers(1, 17)):
+        data[at] ^= 1 << random.integers(8)
+
+
+def cut(data: bytearray, random: Generator) -> None:
+    start, end = sorted(random.integers(0, len(data) + 1, 2).tolist())
+    del data[slice(*[(end, None), (0, start), (start, end), (len(data) - 2, None)][random.integers(4)])]
+
+
+def splice(data: bytearray, random: Generator) -> None:
+    other = originals()[random.integers(len(originals()))]
+    start, end = segments(other)[random.integers(len(segments(other)))]
+    at = random.integers(2, len(data))
+    data[at:at] = other[start:end]
+
+
+def shuffle(data: bytearray, random: Generator) -> None:
+    """Repeat, remove or move a segment."""
+    parts = [bytes(data[start:end]) for start, end in segments(bytes(data))]
+    i, j = random.integers(0, len(parts), 2)
+    kind = random.integers(3)
+    if kind == 0:
+        parts[j:j] = [parts[i]] * int(random.integers(1, 40))
+    elif kind == 1:
+        del parts[i]
+    else:
+        parts.insert(j, parts.pop(i))
+    data[:] = b"".join(parts)
+
+
+def lengthen(data: bytearray, random: Generator) -> None:
+    """Give a segment another length."""
+    places = segments(bytes(data))[1:-1]
+    at = places[random.integers(len(places))][0]
+    data[at + 2 : at + 4] = int(random.choice([0, 1, 2, 3, 7, 255, 65535, random.integers(65536)])).to_bytes(2, "big")
+
+
+def resize(data: bytearray, random: Generator) -> None:
+    """Declare another size, other samplings or other components."""
+    for at, _ in segments(bytes(data)):
+        if data[at + 1] in (0xC0, 0xC1, 0xC2):
+            kind = random.integers(4)
+            if kind < 2:
+                for place in (at + 5, at + 7):
+                    side = random.choice([0, 1, 9, 97, 1000, 8192, 20000, 65500, 65535, random.integers(65536)])
+                    data[place : place + 2] = int(side).to_bytes(2, "big")
+            elif kind == 2:
+                data[at + 11 + 3 * random.integers(data[at + 9])] = random.integers(256)
+            else:
+                data[at + random.choice([1, 4, 9])] = random.choice([0, 1, 2, 3, 4, 8, 12, 0xC1, 0xC2, 0xC9, 255])
+            return
+
+
+def fill(data: bytearray, random: Generator) -> None:
+    start = random.integers(len(data))
+    length = int(random.integers(1, 200))
+    data[start : start + length] = bytes([random.choice([0, 255, random.integers(256)])]) * length
+
+
+def mark(data: bytearray, random: Generator) -> None:
+    """Put markers anywhere: restarts, ends, starts."""
+    for at in random.integers(2, len(data), random.integers(1, 6)):
+        data[at:at] = bytes((0xFF, random.choice([0xD0, 0xD3, 0xD7, 0xD8, 0xD9, 0xDA, 0xDD, 0xC4, 0xFF, 0x00])))
+
+
+def grow(data: bytearray, random: Generator) -> None:
+    data += random.bytes(random.integers(1, 3000))
+
+
+MUTATIONS: list[Callable[[bytearray, Generator], None]] = [
+    flip, flip, flip, cut, cut, splice, shuffle, lengthen, resize, resize, fill, mark, grow,
+]  # fmt: skip
+
+
+def mutant(seed: int, number: int) -> bytes:
+    """A JPEG that was mutated once, or, one in four, up to three times."""
+    random = np.random.Generator(np.random.PCG64([seed, number]))
+    data = bytearray(originals()[random.integers(len(originals()))])
+    # The first may rely on the file's structure; those after it may not.
+    MUTATIONS[random.integers(len(MUTATIONS))](data, random)
+    for _ in range(random.choice([0, 0, 0, 1, 2])):
+        random.choice([flip, cut, fill, mark, grow])(data, random) if len(data) > 4 else None
+    return bytes(data)
+
+
+def pack_and_show(data: bytes, number: int) -> bool:
+    """What a build and a training do with a file; whether it was packed. The only error allowed is BadSampleError."""
+    from ingest import jpeg, sample, views
+    from ingest.build import BuildOptions, make_record
+    from ingest.errors import BadSampleError
+    from ingest.sample import Sample
+
+    options = [
+        BuildOptions("tfrecord"),
+        BuildOptions("tfrecord", encoding="jpeg", resize=64),
+        BuildOptions("tfrecord", encoding="raw", resize=32),
+    ][max(0, number % 10 - 7)]
+    try:
+        record, _ = make_record(Sample("key", 0, data), "class", options)
+    except BadSampleError as error:
+        assert str(error)
+        return False
+    record = sample.unpack(sample.pack(record))
+    for draws in np.random.default_rng(number).random((3, 44)).tolist():
+        views.training_view(record, draws, np.empty((64, 64, 3), np.uint8))
+    views.evaluation_view(record, np.empty((64, 64, 3), np.uint8))
+    if record.format == "JPEG" and len(record.segments):
+        whole = jpeg.decode(record.encoded, record.channels)
+        assert whole.shape == (record.height, record.width, record.channels)
+        region = jpeg.Region(record.height // 3, record.width // 3, -(-record.height // 3), -(-record.width // 3))
+        part = whole[region.top : region.top + region.height, region.left : region.left + region.width]
+        assert np.array_equal(jpeg.decode_region(record.encoded, record.segments, record.channels, region), part)
+    return True
+
+
+def main(seed: int, first: int, count: int) -> None:
+    from ingest import views
+
+    views.single_threaded()
+    pack_and_show(originals()[0], 0)  # compiled now, so that no mutant has to wait for it
+    pack_and_show(originals()[15], 0)
+    packed, slowest = 0, (0.0, -1)
+    for number in range(first, first + count):
+        data = mutant(seed, number)
+        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        start = time.perf_counter()
+        try:
+            packed += pack_and_show(data, number)
+        except BaseException:
+            print(f"mutant {number} of seed {seed}", file=sys.stderr)
+            raise
+        slowest = max(slowest, (time.perf_counter() - start, number))
+    faulthandler.cancel_dump_traceback_later()
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"packed": packed, "quarantined": count - packed, "slowest": slowest, "peak_bytes": peak_bytes}))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

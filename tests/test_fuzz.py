@@ -1,0 +1,103 @@
+"""Hostile and broken images: packed or quarantined, quickly, in little memory; what is packed can be shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from fuzz import SECONDS
+from PIL import Image
+
+COUNT = int(os.environ.get("INGEST_FUZZ", "3000"))
+"""Mutants; `make stress` has more."""
+
+GIBI = 2**30
+
+
+def test_mutated_jpegs_are_packed_and_shown_or_quarantined():
+    halves = [(0, COUNT // 2), (COUNT // 2, COUNT - COUNT // 2)]
+    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), "0"]
+    children = [
+        subprocess.Popen([*command, *map(str, half)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for half in halves
+    ]
+    for child, (_, count) in zip(children, halves, strict=True):
+        said, complaints = child.communicate()
+        assert child.returncode == 0, complaints
+        result = json.loads(said)
+        assert result["packed"] + result["quarantined"] == count
+        assert result["packed"] > count // 10 and result["quarantined"] > count // 10
+        assert result["slowest"][0] < SECONDS and result["peak_bytes"] < GIBI
+
+
+def png_of_nothing(side: int) -> bytes:
+    """A PNG of one bit a pixel, which deflate makes a thousandth of its size of."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    squeeze = zlib.compressobj(9)
+    rows = b"".join([*(squeeze.compress(bytes(1 + side // 8)) for _ in range(side)), squeeze.flush()])
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def scan_bomb() -> bytes:
+    """A progressive JPEG whose last scan is there three thousand times."""
+    file = io.BytesIO()
+    Image.new("RGB", (3000, 3000)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 3000 + data[-2:]
+
+
+def oversized() -> bytes:
+    """A JPEG of 64 x 64 pixels that says it has 8191 x 8191."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG")
+    return file.getvalue().replace(bytes((0, 64, 0, 64)), bytes((0x1F, 0xFF, 0x1F, 0xFF)), 1)
+
+
+MEASURE = """
+import resource, sys, time
+from pathlib import Path
+from ingest import jpeg
+from ingest.errors import BadSampleError
+jpeg.prepare(Path(sys.argv[2]).read_bytes())
+data = Path(sys.argv[1]).read_bytes()
+start = time.perf_counter()
+try:
+    jpeg.prepare(data)
+    print("packed")
+except BadSampleError as error:
+    print(error)
+print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("bomb", "reason"),
+    [
+        (png_of_nothing(60_000), "many more pixels than the limit of 33554432"),
+        (png_of_nothing(6_000), "6000 x 6000 pixels are more than the limit of 33554432"),
+        (scan_bomb(), "3010 scans of 3000 x 3000 pixels would take too long to decode"),
+        (oversized(), "8191 x 8191 pixels cannot be in 691 bytes"),
+    ],
+    ids=["huge PNG", "large PNG", "scans", "declared"],
+)
+def test_a_bomb_is_quarantined_in_little_time_and_memory(tmp_path: Path, bomb: bytes, reason: str):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", progressive=True)
+    (tmp_path / "bomb").write_bytes(bomb)
+    (tmp_path / "harmless").write_bytes(file.getvalue())
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "bomb"), str(tmp_path / "harmless")]
+    said, figures = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    seconds, peak_bytes = map(float, figures.split())
+    assert said == reason
+    assert seconds < 1 and peak_bytes < 500 * 10**6
