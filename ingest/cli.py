@@ -93,6 +93,7 @@ def _parser() -> Parser:
     _add_build_shards(commands)
     _add_verify(commands)
     _add_convert(commands)
+    _add_inspect(commands)
     _add_profile(commands)
     return parser
 
@@ -178,6 +179,24 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
     parser.set_defaults(run=_convert)
+
+
+def _add_inspect(commands: Any) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="look into shards: classes, sizes, duplicates",
+        description="Read all of SHARDS, and say what is in it: classes, sizes, encodings, images that it holds twice.",
+        epilog="examples:\n"
+        "  ingest inspect shards/train\n"
+        "  ingest inspect shards/train --against shards/val --json report.json",
+    )
+    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
+    parser.add_argument(
+        "--against", type=place, metavar="SHARDS", help="another dataset: what is in both, and do their labels agree"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    parser.add_argument("--json", type=writable, metavar="FILE", help="write all that was found to FILE, too")
+    parser.set_defaults(run=_inspect)
 
 
 def _add_profile(commands: Any) -> None:
@@ -268,9 +287,9 @@ def _verify(args: argparse.Namespace) -> None:
         print(f"repaired {name}")
     files = len({damage.file for damage in verdict.damages})
     if files and not verdict.repaired:
-        raise RecordError(
-            f"{args.shards}: {files:,} files are damaged: mend them with 'ingest verify {args.shards} --repair SRC'"
-        )
+        are, them = ("file is", "it") if files == 1 else ("files are", "them")
+        remedy = f"mend {them} with 'ingest verify {args.shards} --repair SRC'"
+        raise RecordError(f"{args.shards}: {files:,} {are} damaged: {remedy}")
     print(
         f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}"
     )
@@ -299,4 +318,12 @@ def _profile(args: argparse.Namespace) -> None:
         print(f"  {plus + stage:<22}{rate:>12,.0f}{result.stage_microseconds[stage]:>20,.0f}")
     print(f"{f'the stream, workers: {result.workers}':<24}{result.stream_images_per_second:>12,.0f}\n")
     print(result.verdict)
+    save_json(args.json, asdict(result))
+
+
+def _inspect(args: argparse.Namespace) -> None:
+    from ingest import inspection
+
+    result = inspection.inspect(args.shards, args.against, args.workers)
+    print(inspection.text(result))
     save_json(args.json, asdict(result))

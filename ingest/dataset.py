@@ -58,13 +58,17 @@ class Dataset:
         """The numbers of the records of each shard."""
         return [range(end - shard.records, end) for shard, end in zip(self.manifest.shards, self._ends)]
 
+    def where(self, i: int) -> str:
+        """Shard, number and first byte of record ``i``, for people to read."""
+        number, i_in_shard = self._locate(i)
+        byte = self._shard(number).place(i_in_shard).offset
+        return f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard}, byte {byte}"
+
     def describe(self, i: int, error: Exception) -> RecordError:
         """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
         number, i_in_shard = self._locate(i)
-        shard = self._shard(number)
-        key = sample.key_of(shard.unchecked(i_in_shard))
-        where = f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard}"
-        where += f", byte {shard.place(i_in_shard).offset}" + (f", key {key!r}" if key is not None else "")
+        key = sample.key_of(self._shard(number).unchecked(i_in_shard))
+        where = self.where(i) + (f", key {key!r}" if key is not None else "")
         what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
         return RecordError(f"{where}: {what}: {self._remedy}")
 

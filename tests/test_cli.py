@@ -49,6 +49,28 @@ def test_from_nothing_to_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture
         assert all(stage in shown for stage in ("read", "+ decode", "+ view", "+ batch", "the stream, workers: 1"))
 
 
+def test_verify_convert_and_inspect(
+    photos: Path, shards: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    report = tmp_path / "report.json"
+    assert ingest("convert", shards["lmdb"], tmp_path / "out", "--format", "tfrecord") == 0
+    assert capsys.readouterr().out.startswith("converted 36 records to tfrecord, ")
+    assert ingest("verify", tmp_path / "out", "--decode", "--json", report) == 0
+    assert capsys.readouterr().out.startswith("whole: 36 records in 5 shards, ")
+    assert json.loads(report.read_text())["damages"] == []
+    (tmp_path / "out" / "00001-of-00005.tfrecord").unlink()
+    assert ingest("verify", tmp_path / "out", "--json", report) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "00001-of-00005.tfrecord: cannot be read (No such file or directory)\n"
+    assert "1 file is damaged: mend it with 'ingest verify" in shown.err
+    assert json.loads(report.read_text())["damages"][0]["file"] == "00001-of-00005.tfrecord"
+    assert ingest("verify", tmp_path / "out", "--repair", photos / "train") == 0
+    assert capsys.readouterr().out.splitlines()[1:2] == ["repaired 00001-of-00005.tfrecord"]
+    assert ingest("inspect", tmp_path / "out", "--against", shards["lmdb"], "--json", report) == 0
+    assert "images in both: 36" in capsys.readouterr().out
+    assert json.loads(report.read_text())["classes"] == {"bricks": 12, "cells": 12, "checks": 12}
+
+
 def test_the_quarantine_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     source = put(tmp_path / "source", {"a/1.JPEG": image_bytes("JPEG"), "a/2.JPEG": b"text"})
     assert ingest("build-shards", source, tmp_path / "out", "--format", "lmdb", "--workers", 0) == 0
@@ -147,7 +169,7 @@ def test_wrong_usage_is_one_line_and_ends_with_2(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["synth", "build-shards", "profile"])
+@pytest.mark.parametrize("command", ["synth", "build-shards", "verify", "convert", "inspect", "profile"])
 def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]):
     assert ingest(command, "--help") == 0
     shown = capsys.readouterr().out

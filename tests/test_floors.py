@@ -19,7 +19,7 @@ FLOORS = [
     {"manifest", "sources", "formats", "synth"},
     {"cache", "output"},
     {"build", "dataset"},
-    {"batches", "convert", "estimate", "verify"},
+    {"batches", "convert", "estimate", "inspection", "verify"},
     {"stream"},
     {"feed", "profile"},
     {"cli"},

@@ -1,0 +1,354 @@
+"""What is in a dataset: its classes, sizes and encodings, what was quarantined, and which images it holds twice.
+
+Workers read every record once and send back a few bytes of each, among them a digest of its image; all else is counted
+from those. Images are the same where their stored bytes are: two files of one photograph that were compressed
+differently are two images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ingest import output, progress, workers
+from ingest.dataset import Dataset
+from ingest.errors import RecordError
+from ingest.sample import RAW, Record
+
+ENCODINGS = ("JPEG with restart segments", "JPEG without", RAW)
+
+MAX_GROUPS = 1000
+"""Groups of same images that are listed; all are counted."""
+
+MAX_IMAGES = 10
+"""Images that are listed of each group and dataset."""
+
+_FACTS = np.dtype("S16, i4, i4, i4, i4, i1, i1")
+_FACTS.names = ("digest", "label", "height", "width", "size_bytes", "channels", "encoding")
+
+_REPORTED = 100
+"""Records between two messages on progress: one for each would keep the parent busy."""
+
+_QUANTILES = {"min": 0, "5 %": 5, "median": 50, "95 %": 95, "max": 100}
+
+# In the printed text: all classes or so many; so many names in a line; so many of the smallest, largest or first.
+_SHOWN_CLASSES, _SHOWN_NAMES, _SHOWN = 50, 20, 5
+
+_BAR = 40
+
+
+class Task(NamedTuple):
+    """A shard to read: its name, and the numbers of its records in the dataset."""
+
+    name: str
+    records: range
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Image:
+    """One of several same images; ``where`` is its shard and number."""
+
+    key: str
+    class_name: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of the same bytes: how many, their classes' names, and the first of them in each dataset."""
+
+    count: int
+    classes: tuple[str, ...]
+    first: tuple[Image, ...]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Groups of same images, within a dataset or across two.
+
+    ``images`` counts those in groups, of each dataset; ``mixed`` the groups of more than one class, whose labels are in
+    doubt. ``first`` lists MAX_GROUPS of the groups at most, mixed ones first.
+    """
+
+    groups: int
+    images: tuple[int, ...]
+    mixed: int
+    first: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a dataset shares with another, ``against``.
+
+    ``moved`` are the classes of both whose labels differ. Where they are not ``packed_alike``, the same photograph has
+    other bytes in each, and is not found.
+    """
+
+    against: str
+    records: int
+    packed_alike: bool
+    in_both: Duplicates
+    only_here: tuple[str, ...]
+    only_there: tuple[str, ...]
+    moved: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is in a dataset. ``classes`` counts the images of each, in the order of labels."""
+
+    folder: str
+    format: str
+    encoding: str
+    records: int
+    shards: int
+    size_bytes: int
+    quarantined: int
+    reasons: dict[str, int]
+    converted: dict[str, int]
+    classes: dict[str, int]
+    spreads: dict[str, dict[str, int]]
+    grey: int
+    encodings: dict[str, int]
+    duplicates: Duplicates
+    comparison: Comparison | None
+
+
+def inspect(shards: str | Path, against: str | Path | None = None, workers: int | None = None) -> Inspection:
+    """Read the dataset in the folder ``shards``, and compare it with the one in ``against``.
+
+    ``workers`` is the number of processes, by default one a core, 0 for none but this. Raises ManifestError or
+    RecordError where a dataset is missing or damaged.
+    """
+    datasets = [Dataset(folder) for folder in (shards, against) if folder is not None]
+    if empty := [dataset.folder for dataset in datasets if not len(dataset)]:
+        raise RecordError(f"{empty[0]}: the dataset has no records: build it again")
+    facts = [_read_all(dataset, workers) for dataset in datasets]
+    here, manifest = facts[0], datasets[0].manifest
+    counts = np.bincount(here["label"], minlength=len(manifest.classes))
+    return Inspection(
+        folder=str(shards),
+        format=manifest.format,
+        encoding=manifest.encoding,
+        records=len(here),
+        shards=len(manifest.shards),
+        size_bytes=sum(shard.size_bytes for shard in manifest.shards),
+        quarantined=manifest.quarantined,
+        reasons=_reasons(output.read_quarantine(datasets[0].folder)),
+        converted=manifest.converted,
+        classes=dict(zip(manifest.classes, counts.tolist(), strict=True)),
+        spreads=_spreads(counts, here),
+        grey=int((here["channels"] == 1).sum()),
+        encodings=dict(zip(ENCODINGS, np.bincount(here["encoding"], minlength=len(ENCODINGS)).tolist(), strict=True)),
+        duplicates=_duplicates(datasets[:1], facts[:1]),
+        comparison=_compare(datasets, facts) if against is not None else None,
+    )
+
+
+class _Reader:
+    """Reads a shard; the handler of a worker process."""
+
+    def __init__(self, folder: Path):
+        self._dataset = Dataset(folder)
+
+    def __call__(self, task: Task, report: Callable[[int], object]) -> tuple[range, np.ndarray]:
+        facts = np.empty(len(task.records), _FACTS)
+        for start in range(0, len(facts), _REPORTED):
+            block = task.records[start : start + _REPORTED]
+            facts[start : start + _REPORTED] = [self._facts_of(i) for i in block]
+            report(len(block))
+        self._dataset.close()  # a shard is read once
+        return task.records, facts
+
+    def _facts_of(self, i: int) -> tuple[bytes | int, ...]:
+        record = self._dataset[i]
+        if not 0 <= record.label < len(self._dataset.manifest.classes):
+            raise self._dataset.describe(i, RecordError(f"its label {record.label} is none of the manifest's classes"))
+        encoding = ENCODINGS.index(RAW) if record.format == RAW else int(not record.segments)
+        size_bytes = len(record.encoded)
+        return _digest(record), record.label, record.height, record.width, size_bytes, record.channels, encoding
+
+
+def _digest(record: Record) -> bytes:
+    # With the shape: two sets of raw pixels can be the same bytes in rows of other lengths.
+    shape = f"{record.height} {record.width} {record.channels} ".encode()
+    digest = hashlib.blake2b(shape, digest_size=16)
+    digest.update(record.encoded)
+    return digest.digest()
+
+
+def _read_all(dataset: Dataset, processes: int | None) -> np.ndarray:
+    """The facts of all records, _FACTS [records]."""
+    tasks = [Task(shard.name, records) for shard, records in zip(dataset.manifest.shards, dataset.ranges())]
+    facts = np.empty(len(dataset), _FACTS)
+    with progress.bar(len(dataset), f"reading {dataset.folder.name}") as bar:
+        results = workers.run(_Reader, (dataset.folder,), tasks, workers.count(processes), bar.update)
+        with closing(results):
+            for records, part in results:
+                facts[records.start : records.stop] = part
+    return facts
+
+
+def _spreads(class_counts: np.ndarray, facts: np.ndarray) -> dict[str, dict[str, int]]:
+    """The quantiles of each quantity; all are values that occur."""
+    height, width = facts["height"], facts["width"]
+    quantities = {
+        "images a class": class_counts,
+        "height": height,
+        "width": width,
+        "short side": np.minimum(height, width),
+        "pixels": height.astype(np.int64) * width,
+        "encoded bytes": facts["size_bytes"],
+    }
+    percentiles = [*_QUANTILES.values()]
+    return {
+        name: dict(zip(_QUANTILES, np.percentile(values, percentiles, method="nearest").tolist(), strict=True))
+        for name, values in quantities.items()
+    }
+
+
+def _reasons(table: bytes) -> dict[str, int]:
+    """How many files were quarantined for each reason, the most frequent first; numbers and details left out."""
+    lines = table.decode("utf-8", "surrogateescape").split("\n")[1:-1]
+    reasons = (line.partition("\t")[2].partition(":")[0] for line in lines)
+    return dict(Counter(re.sub(r"\b\d+\b", "N", reason) for reason in reasons).most_common())
+
+
+def _duplicates(datasets: list[Dataset], facts: list[np.ndarray]) -> Duplicates:
+    """The groups of same images that have one in each of ``datasets``, and two at least."""
+    names = list(dict.fromkeys(name for dataset in datasets for name in dataset.manifest.classes))
+    numbers = {name: number for number, name in enumerate(names)}
+    tables = [np.array([numbers[name] for name in dataset.manifest.classes]) for dataset in datasets]
+    classes = np.concatenate([table[part["label"]] for table, part in zip(tables, facts, strict=True)])
+    digests = np.concatenate([part["digest"] for part in facts])
+    ends = np.cumsum([len(part) for part in facts])
+
+    # Stable: a group's images stay in the order of datasets and records.
+    order = np.argsort(digests, kind="stable")
+    starts = np.flatnonzero(np.append(True, digests[order[1:]] != digests[order[:-1]]))
+    stops = np.append(starts[1:], len(order))
+    is_mixed = np.minimum.reduceat(classes[order], starts) < np.maximum.reduceat(classes[order], starts)
+    in_each = (order[starts] < ends[0]) & (order[stops - 1] >= ends[-1] - len(facts[-1]))
+    is_group = in_each & (stops - starts > 1)
+    images = order[np.repeat(is_group, stops - starts)]
+    groups = np.flatnonzero(is_group)
+    groups = groups[np.lexsort((order[starts[groups]], ~is_mixed[groups]))]
+
+    def image(i: int) -> Image:
+        which = bisect_right(ends, i)
+        dataset, number = datasets[which], i - int(ends[which]) + len(facts[which])
+        return Image(dataset[number].key, names[classes[i]], dataset.where(number))
+
+    def group(members: np.ndarray) -> Group:
+        of_each = np.split(members, np.searchsorted(members, ends[:-1]))
+        first = [image(i) for part in of_each for i in part[:MAX_IMAGES].tolist()]
+        return Group(len(members), tuple(names[number] for number in np.unique(classes[members])), tuple(first))
+
+    return Duplicates(
+        groups=len(groups),
+        images=tuple(np.bincount(np.searchsorted(ends, images, side="right"), minlength=len(facts)).tolist()),
+        mixed=int(is_mixed[groups].sum()),
+        first=tuple(group(order[starts[i] : stops[i]]) for i in groups[:MAX_GROUPS]),
+    )
+
+
+def _compare(datasets: list[Dataset], facts: list[np.ndarray]) -> Comparison:
+    here, there = (dataset.manifest for dataset in datasets)
+    ours, theirs = ({name: label for label, name in enumerate(manifest.classes)} for manifest in (here, there))
+    return Comparison(
+        against=str(datasets[1].folder),
+        records=len(datasets[1]),
+        packed_alike=(here.encoding, here.resize, here.quality) == (there.encoding, there.resize, there.quality),
+        in_both=_duplicates(datasets, facts),
+        only_here=tuple(name for name in ours if name not in theirs),
+        only_there=tuple(name for name in theirs if name not in ours),
+        moved=tuple(name for name, label in ours.items() if theirs.get(name, label) != label),
+    )
+
+
+def text(result: Inspection) -> str:
+    """An inspection for people to read."""
+    # Names of files and classes may hold anything: it must neither break a line nor the terminal.
+    return "\n".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in _lines(result))
+
+
+def _lines(result: Inspection) -> Iterator[str]:
+    yield f"{result.folder}: {result.format}, encoding {result.encoding}"
+    yield f"records: {result.records:,}, shards: {result.shards:,}, bytes: {result.size_bytes:,}"
+    yield _counted("quarantined", result.quarantined, result.reasons)
+    yield _counted("converted", sum(result.converted.values()), result.converted)
+    yield _counted("stored as", result.records, result.encodings)
+    yield f"grey: {result.grey:,} ({result.grey / result.records:.1%})"
+    yield ""
+    yield f"{'':<14}" + "".join(f"{name:>14}" for name in _QUANTILES)
+    for name, spread in result.spreads.items():
+        yield f"{name:<14}" + "".join(f"{value:>14,}" for value in spread.values())
+    yield ""
+    yield from _histogram(result.classes)
+    yield ""
+    groups, surplus = result.duplicates.groups, sum(result.duplicates.images) - result.duplicates.groups
+    yield f"exact duplicates: {groups:,} groups, surplus images: {surplus:,}"
+    yield from _groups(result.duplicates)
+    if result.comparison:
+        yield ""
+        yield from _comparison(result.comparison)
+
+
+def _histogram(classes: dict[str, int]) -> Iterator[str]:
+    yield f"classes: {len(classes):,}"
+    if empty := [name for name, count in classes.items() if not count]:
+        yield f"WARNING: classes without an image: {_some(empty)}"
+    most = max(classes.values())
+    bars = [f"{'#' * -(-count * _BAR // most):<{_BAR}}{count:>11,}  {name}" for name, count in classes.items()]
+    if len(bars) > _SHOWN_CLASSES:
+        bars = [bars[i] for i in np.argsort([*classes.values()], kind="stable")]
+        bars[_SHOWN:-_SHOWN] = [f"... {len(bars) - 2 * _SHOWN:,} between"]
+    yield from bars
+
+
+def _comparison(result: Comparison) -> Iterator[str]:
+    here, there = result.in_both.images
+    yield f"against {result.against}: {result.records:,} records"
+    if not result.packed_alike:
+        yield "WARNING: packed with other options, so that a photograph in both is not found: build both alike"
+    yield f"images in both: {result.in_both.groups:,} (records here: {here:,}, there: {there:,})"
+    yield from _groups(result.in_both)
+    for where, names in (("here", result.only_here), ("there", result.only_there)):
+        if names:
+            yield f"WARNING: classes only {where}: {_some(names)}"
+    if result.moved:
+        yield f"WARNING: the labels DIFFER of classes: {_some(result.moved)}"
+    if not (result.only_here or result.only_there or result.moved):
+        yield "classes: the same, with the same labels"
+
+
+def _groups(duplicates: Duplicates) -> Iterator[str]:
+    if duplicates.mixed:
+        yield f"WARNING: groups of DIFFERENT classes, whose labels are in doubt: {duplicates.mixed:,}"
+    for group in duplicates.first[:_SHOWN]:
+        yield f"  the same {group.count:,} times, of {_some(group.classes)}:"
+        yield from (f"    {image.key} ({image.class_name}): {image.where}" for image in group.first)
+    if duplicates.groups > _SHOWN:
+        yield f"  ... {duplicates.groups - _SHOWN:,} groups more"
+
+
+def _counted(what: str, total: int, kinds: dict[str, int]) -> str:
+    listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
+    return f"{what}: {total:,}" + (f" ({listed})" if listed else "")
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
