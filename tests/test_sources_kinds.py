@@ -43,7 +43,7 @@ def by_class(photos: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
 
 
 def parquet_of(photos: dict[str, bytes], names: list[str] | None, **options: object) -> bytes:
-    classes = sorted(by_class(photos))
+    classes = names or sorted(by_class(photos))
     rows = [{"bytes": data, "path": key} for key, data in photos.items()]
     labels = [classes.index(key.split("/")[0]) for key in photos]
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

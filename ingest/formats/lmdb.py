@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import shutil
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -43,7 +44,9 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
     try:
         _write(path, payloads)
     except lmdb.Error as error:
-        raise OSError(errno.EIO, str(error)) from error
+        # The library calls any write that fails an input/output error.
+        is_full = shutil.disk_usage(path.parent).free < _SPARE_BYTES
+        raise OSError(*((errno.ENOSPC, "No space left on device") if is_full else (errno.EIO, str(error)))) from error
 
 
 def find(data: memoryview) -> Iterator[Place]:
