@@ -162,6 +162,7 @@ def _add_verify(commands: Any) -> None:
     parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument("--decode", action="store_true", help="decode every image, too")
     parser.add_argument("--repair", metavar="SRC", type=place, help="pack what is damaged again, from the source")
+    parser.add_argument("--labels", metavar="FILE", type=place, help="of a source whose images lie without")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
     parser.set_defaults(run=_verify)
@@ -240,7 +241,10 @@ def _build_shards(args: argparse.Namespace) -> None:
             raise OutputError(f"{args.out}: too small: {estimate.free_bytes:,} bytes are free: make room there")
     else:
         start = time.perf_counter()
-        manifest = build.build_shards(args.src, args.out, labels=args.labels, **options)
+        try:
+            manifest = build.build_shards(args.src, args.out, labels=args.labels, **options)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on from there") from None
         result = _summary(manifest, time.perf_counter() - start)
         print(_SUMMARY.format(**result, out=args.out))
         if manifest.quarantined:
@@ -279,7 +283,7 @@ def _verify(args: argparse.Namespace) -> None:
     from ingest.errors import RecordError
     from ingest.verify import verify
 
-    verdict = verify(args.shards, decode=args.decode, repair=args.repair, workers=args.workers)
+    verdict = verify(args.shards, decode=args.decode, repair=args.repair, labels=args.labels, workers=args.workers)
     save_json(args.json, {**asdict(verdict), "damages": [damage._asdict() for damage in verdict.damages]})
     for damage in verdict.damages:
         print(damage)

@@ -19,6 +19,9 @@ from ingest.manifest import Manifest, Recipe, Shard
 from ingest.sample import RAW, Record
 from ingest.sources import open_source
 
+_Src = tuple[str | Path, str | Path | None]
+"""A source and its labels."""
+
 
 class Damage(NamedTuple):
     """What is wrong with a file; in which record (from 0), of what key, and from which byte on, where that is known."""
@@ -59,22 +62,27 @@ class _Shards(NamedTuple):
 
 
 def verify(
-    shards: str | Path, *, decode: bool = False, repair: str | Path | None = None, workers: int | None = None
+    shards: str | Path,
+    *,
+    decode: bool = False,
+    repair: str | Path | None = None,
+    labels: str | Path | None = None,
+    workers: int | None = None,
 ) -> Verdict:
     """Read every byte of the dataset in the folder ``shards``, and say what is damaged.
 
     The manifest and the recipe against their own sums and each other; of each shard the size, the SHA-256, the crc32c
     of each record, the index; the number of lines of the quarantine. With ``decode`` every image is decoded, too.
 
-    ``repair`` is the source that the dataset was built from: what is damaged is packed anew from it, byte for byte as
-    it was. Raises SourceError where it is another source, or has changed; ManifestError where neither the manifest nor
-    the recipe can be read.
+    ``repair`` is the source that the dataset was built from, with the ``labels`` that it had: what is damaged
+    is packed anew from it, byte for byte as it was. Raises SourceError where it is another source, or has changed;
+    ManifestError where neither the manifest nor the recipe can be read.
     """
     folder = files.place(shards)
     damages = list(_check_head(folder))
     expected = _expected(folder)
     damages += _check_shards(folder, expected, decode, workers)
-    repaired = _repair(folder, damages, repair, workers) if repair is not None and damages else ()
+    repaired = _repair(folder, damages, (repair, labels), workers) if repair is not None and damages else ()
     return Verdict(
         shards=len(expected.shards),
         records=sum(shard.records for shard in expected.shards),
@@ -221,8 +229,8 @@ class _Checker:
             raise RecordError(f"an image of {decoded} pixels for {shape}")
 
 
-def _repair(folder: Path, damages: list[Damage], source: str | Path, count: int | None) -> tuple[str, ...]:
-    """Make again what is damaged, from ``source``; the names of the files."""
+def _repair(folder: Path, damages: list[Damage], src: _Src, count: int | None) -> tuple[str, ...]:
+    """Make again what is damaged, from ``src``; the names of the files."""
     try:
         found = manifest.load_manifest(folder)
         recipe = found.build
@@ -234,17 +242,18 @@ def _repair(folder: Path, damages: list[Damage], source: str | Path, count: int 
     files = {damage.file for damage in damages}
     if found is None or output.QUARANTINE in files:
         # Only a whole build knows all that they say.
+        _refuse_other_source(src, recipe, options)
         (folder / manifest.NAME).unlink(missing_ok=True)
-        _refuse_other_source(source, recipe, options)
-        build.build_shards(source, folder, **asdict(options))
+        build.build_shards(src[0], folder, labels=src[1], **asdict(options))
         return tuple(sorted({*files, manifest.NAME}))
     with output.writing(folder), output.locked(folder) as lock:
+        output.tidy(folder)
         if manifest.RECIPE_NAME in files:
             manifest.save(recipe, folder)
         damaged = [shard for shard in found.shards if files & {shard.name, shard.name + formats.INDEX_SUFFIX}]
         broken = [shard for shard in damaged if not _is_sound(folder, found.format, shard)]
         if broken:
-            _pack_again(folder, broken, source, recipe, options, lock)
+            _pack_again(folder, broken, src, recipe, options, lock)
     return tuple(sorted(files))
 
 
@@ -265,7 +274,7 @@ def _is_sound(folder: Path, format: str, shard: Shard) -> bool:
 
 
 def _pack_again(
-    folder: Path, broken: list[Shard], src: str | Path, recipe: Recipe, options: BuildOptions, lock: output.Lock
+    folder: Path, broken: list[Shard], src: _Src, recipe: Recipe, options: BuildOptions, lock: output.Lock
 ) -> None:
     source = _refuse_other_source(src, recipe, options)
     wanted = {shard.name: shard for shard in broken}
@@ -278,12 +287,13 @@ def _pack_again(
     for part in packed:
         if part.shard != wanted[part.shard.name]:
             raise SourceError(
-                f"{src}: has changed: {part.shard.name} does not come out as its manifest says: build the dataset again"
+                f"{src[0]}: has changed: {part.shard.name} does not come out as its manifest says: "
+                "build the dataset again"
             )
 
 
-def _refuse_other_source(src: str | Path, recipe: Recipe, options: BuildOptions) -> build.Source:
-    source = open_source(src)
+def _refuse_other_source(src: _Src, recipe: Recipe, options: BuildOptions) -> build.Source:
+    source = open_source(*src)
     if len(source.entries) < recipe.shards or build.recipe(source, options) != recipe:
-        raise SourceError(f"{src}: not what the dataset was built from: its keys, labels or classes differ")
+        raise SourceError(f"{src[0]}: not what the dataset was built from: its keys, labels or classes differ")
     return source

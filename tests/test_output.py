@@ -78,8 +78,9 @@ def test_ctrl_c_leaves_what_can_go_on(many: Path, tmp_path: Path, name: str):
     process = build(many, tmp_path / "out", name)
     wait_for(lambda: list((tmp_path / "out").glob("*.done")))
     process.send_signal(signal.SIGINT)
+    goes_on = "the same command goes on from there"
     _, complaints = process.communicate()
-    assert (process.returncode, complaints.splitlines()[-1]) == (130, "ingest build-shards: interrupted")
+    assert (process.returncode, complaints.splitlines()[-1]) == (130, "ingest build-shards: interrupted: " + goes_on)
     left = {path.suffix for path in (tmp_path / "out").iterdir()}
     assert left <= {f".{name}", ".index", ".done", ".json"} and not (tmp_path / "out" / manifest.NAME).exists()
     ingest.build_shards(many, tmp_path / "out", format=name, shards=12, workers=2)

@@ -110,6 +110,19 @@ def test_a_quarantine_and_options_survive_the_mending(tmp_path: Path, names: lis
     assert files_of(out) == whole
 
 
+def test_a_dataset_with_labels_of_its_own_is_mended_with_them(tmp_path: Path):
+    put(tmp_path / "flat", {f"{i}.JPEG": image_bytes("JPEG", size=(60 + i, 50)) for i in range(6)})
+    (tmp_path / "labels").write_text("cat\ndog\n" * 3)
+    out = tmp_path / "out"
+    ingest.build_shards(tmp_path / "flat", out, format="lmdb", shards=2, labels=tmp_path / "labels", workers=0)
+    whole = files_of(out)
+    for name in ("00001-of-00002.lmdb", "manifest.json"):
+        (out / name).write_bytes(b"")
+        put(out, {"manifest.json.0123abcd.tmp": b"left by a repair that was killed"})
+        verify(out, repair=tmp_path / "flat", labels=tmp_path / "labels", workers=0)
+        assert files_of(out) == whole
+
+
 def test_another_source_or_one_that_has_changed_is_refused(shards: dict[str, Path], photos: Path, tmp_path: Path):
     copy = shutil.copytree(shards["lmdb"], tmp_path / "copy")
     (copy / "00001-of-00005.lmdb").unlink()

@@ -46,22 +46,21 @@ class Entries(Sequence[Entry]):
     """
 
     def __init__(self, found: Iterable[Entry]):
-        keys: list[bytes] = []
-        labels, places = array("i"), array("q")
+        keys, ends, labels, places = bytearray(), array("q", [0]), array("i"), array("q")
+        is_sorted, last = True, None
         for entry in found:
-            keys.append(_to_bytes(entry.key))
+            key = _to_bytes(entry.key)
+            is_sorted &= last is None or last < key
+            last = key
+            keys += key
+            ends.append(len(keys))
             labels.append(entry.label)
             places.extend(entry.at)
-        order: Sequence[int] = range(len(keys))
-        if any(first >= second for first, second in pairwise(keys)):
-            order = sorted(order, key=keys.__getitem__)
-            keys.sort()
-            _refuse_twins(keys)
-        self._keys = b"".join(keys)
-        self._ends = np.cumsum([0, *map(len, keys)], dtype=np.int64)
-        rows = np.asarray(order, np.int64)
-        self._labels = np.array(labels, np.int32)[rows]
-        self._at = np.array(places, np.int64).reshape(len(keys), -1 if places else 0)[rows]
+        self._keys, self._ends = bytes(keys), np.array(ends, np.int64)
+        self._labels = np.array(labels, np.int32)
+        self._at = np.array(places, np.int64).reshape(len(labels), -1 if places else 0)
+        if not is_sorted:
+            self._sort()
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -76,6 +75,14 @@ class Entries(Sequence[Entry]):
         i = range(len(self))[i]
         key = str(self._keys[self._ends[i] : self._ends[i + 1]], "utf-8", "surrogateescape")
         return Entry(key, int(self._labels[i]), tuple(self._at[i].tolist()))
+
+    def _sort(self) -> None:
+        keys = [self._keys[start:end] for start, end in pairwise(self._ends.tolist())]
+        order = np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+        keys.sort()
+        _refuse_twins(keys)
+        self._keys, self._ends = b"".join(keys), np.cumsum([0, *map(len, keys)], dtype=np.int64)
+        self._labels, self._at = self._labels[order], self._at[order]
 
     def fingerprint(self, classes: tuple[str, ...]) -> str:
         """SHA-256 of all keys, labels and classes: what makes two listings the same source."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,12 @@ def open_folder(path: Path) -> Source | None:
     if not path.is_dir():
         return None
     if files.is_remote(path):
-        keys = files.names_below(path)
+        keys: Iterable[str] = files.names_below(path)
         classes = sorted({key.split("/")[0] for key in keys if "/" in key and not key.startswith(".")})
     else:
         with os.scandir(path) as found:
             classes = sorted(entry.name for entry in found if entry.is_dir() and not entry.name.startswith("."))
-        keys = list(_files(path, "", ()))
+        keys = _files(path, "", ())
     labels = {name: label for label, name in enumerate(classes)}
     entries = Entries(Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in keys)
     _refuse_wrong_level(path, classes, entries)
@@ -71,14 +71,18 @@ def _refuse_wrong_level(root: Path, classes: list[str], entries: Entries) -> Non
 
 
 def _files(root: Path, prefix: str, above: tuple[os.stat_result, ...]) -> Iterator[str]:
-    """Keys of all files below ``root / prefix``; links to folders are followed, unless they lead back ``above``."""
+    """Keys of all files below ``root / prefix``, in the order of their bytes.
+
+    Links to folders are followed, unless they lead back ``above``.
+    """
     folder = root / prefix
     here = folder.stat()
     if any(os.path.samestat(here, other) for other in above):
         raise SourceError(f"{folder}: a link to a folder that it lies in")
     with os.scandir(folder) as found:
-        for entry in found:
-            if entry.is_dir():
-                yield from _files(root, f"{prefix}{entry.name}/", (*above, here))
-            else:
-                yield prefix + entry.name
+        names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in found]
+    for name in sorted(names, key=os.fsencode):
+        if name.endswith("/"):
+            yield from _files(root, prefix + name, (*above, here))
+        else:
+            yield prefix + name
