@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import atomic, cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
+from ingest import cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
 from ingest.errors import BadSampleError, IngestError, OptionError, OutputError, SourceError
 from ingest.manifest import Manifest, Recipe, Shard
 from ingest.order import MAX_SEED, packing_order
@@ -142,7 +142,7 @@ def _in_random_order(source: Source, folder: Path) -> Iterator[Source]:
         yield source
         return
     with tempfile.TemporaryDirectory() as local:
-        scratch = (Path(local) if files.is_remote(folder) else folder) / f"{output.SCRATCH}{atomic.TEMPORARY_SUFFIX}"
+        scratch = (Path(local) if files.is_remote(folder) else folder) / output.SCRATCH
         try:
             yield source._replace(read=source.stage(scratch))
         finally:

@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 from ingest import files
 from ingest.errors import IngestError, OptionError, OutputError
 
+_REMOTE = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
+
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -50,6 +52,12 @@ def guarded(name: str, command: Callable[[], None]) -> int:
     except IngestError as error:
         print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, OptionError) else 1
+    except Exception as error:
+        # Libraries of buckets have errors of their own, such as that there are no credentials.
+        if type(error).__module__.split(".")[0] not in _REMOTE:
+            raise
+        print(f"{name}: error: a remote place cannot be used: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
     return 0
 
 

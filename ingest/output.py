@@ -30,12 +30,13 @@ from ingest.manifest import Manifest, Recipe, Shard
 
 QUARANTINE = "quarantine.tsv"
 RECEIPT_SUFFIX = ".done"
-SCRATCH = "source"
+SCRATCH = f"source{atomic.TEMPORARY_SUFFIX}"
 
 # Every name that a build may write.
 _OURS = re.compile(
     rf"(\d{{5,}}-of-\d{{5,}}\.({'|'.join(formats.NAMES)})({formats.INDEX_SUFFIX}|{RECEIPT_SUFFIX})?"
-    rf"|{SCRATCH}|{QUARANTINE}|{manifest.NAME}|{manifest.RECIPE_NAME})(\.[0-9a-f]{{8}})?({atomic.TEMPORARY_SUFFIX})?"
+    rf"|{QUARANTINE}|{manifest.NAME}|{manifest.RECIPE_NAME})(\.[0-9a-f]{{8}}{atomic.TEMPORARY_SUFFIX})?"
+    rf"|{re.escape(SCRATCH)}"
 )
 
 _PATIENCE_SECONDS = 5

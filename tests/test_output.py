@@ -156,8 +156,18 @@ def test_other_options_are_refused_and_named(
     assert files_of(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["source", "photo.tmp", "00001-of-00005.lmdb.old", "build.json.bak", "manifest.json~"])
+def test_what_only_looks_like_ours_is_not_touched(photos: Path, tmp_path: Path, name: str):
+    put(tmp_path, {name: b"precious"})
+    with pytest.raises(OutputError, match="not empty"):
+        ingest.build_shards(photos / "train", tmp_path, format="lmdb", workers=0)
+    assert files_of(tmp_path) == {name: b"precious"}
+
+
 def test_what_an_older_program_left_is_written_again(photos: Path, shards: dict[str, Path], tmp_path: Path):
-    put(tmp_path, {"00000-of-00099.lmdb": b"old", "00001-of-00005.lmdb.tmp": b"half", "quarantine.tsv": b"old"})
+    put(
+        tmp_path, {"00000-of-00099.lmdb": b"old", "00001-of-00005.lmdb.0123abcd.tmp": b"half", "quarantine.tsv": b"old"}
+    )
     ingest.build_shards(photos / "train", tmp_path, format="lmdb", shards=5, workers=0)
     assert files_of(tmp_path) == files_of(shards["lmdb"])
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,3 +158,15 @@ def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("INGEST_CACHE_BYTES", "lots")
     with pytest.raises(OptionError, match="INGEST_CACHE_BYTES is 'lots': give a number of bytes"):
         cache.fetch(tmp_path / "shard", 10, "ab", frozenset())
+
+
+def test_missing_credentials_are_one_line(bucket: str, tmp_path: Path):
+    """In a process of its own: credentials are looked for once."""
+    without = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    words = ["build-shards", f"{bucket}/x", str(tmp_path / "out"), "--format", "tfrecord"]
+    command = [sys.executable, "-m", "ingest", *words]
+    environment = {**without, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: a remote place cannot be used: Unable to locate credentials" in done.stderr
+    assert done.stderr.count("\n") == 1
