@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import pickle
 import tarfile
 from collections.abc import Callable
@@ -261,9 +263,10 @@ def test_archives_that_are_cut_short_or_compressed_are_refused(originals: dict[s
     (tmp_path / "all").write_bytes(nested)
     with pytest.raises(SourceError, match=r"all: damaged, or cut short"):
         open_source(tmp_path / "all")
-    (tmp_path / "all.tar.gz").write_bytes(gzip.compress(whole))
-    with pytest.raises(SourceError, match="compressed, and cannot be read at random: make a plain tar of it first"):
-        open_source(tmp_path / "all.tar.gz")
+    for compress in (gzip.compress, bz2.compress, lzma.compress):
+        (tmp_path / "all").write_bytes(compress(whole))
+        with pytest.raises(SourceError, match="compressed, and cannot be read at random: make a plain tar of it first"):
+            open_source(tmp_path / "all")
 
 
 def test_samples_of_webdataset_that_lack_a_part_are_not_lost(tmp_path: Path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from ingest.sources import NO_CLASS, Entries, Entry, Source, label_all
 from ingest.sources.labels import labels_of
 
 _BLOCK_BYTES = 512
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 # What is wrong with an entry; its number is the last of the entry's `at`.
 _SOUND, _LINK, _DEVICE, _OUTSIDE, _NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR = range(8)
@@ -251,9 +252,11 @@ def _is_tar_header(block: bytes) -> bool:
 
 
 def _refuse_compressed(path: Path) -> None:
-    start = files.read(path, 0, 6)
-    if start.startswith(_COMPRESSED) and ".t" in path.name:
-        raise SourceError(f"{path}: compressed, and cannot be read at random: make a plain tar of it first")
+    if not files.read(path, 0, 6).startswith(_COMPRESSED):
+        return
+    with path.open("rb") as file, suppress(EOFError):
+        if tarfile.is_tarfile(file):
+            raise SourceError(f"{path}: compressed, and cannot be read at random: make a plain tar of it first")
 
 
 def _files_alone_in(folder: Path) -> list[Path]:
