@@ -236,6 +236,7 @@ def _synth(args: argparse.Namespace) -> None:
 def _build_shards(args: argparse.Namespace) -> None:
     from ingest import build, output
     from ingest.estimate import estimate as estimated
+    from ingest.manifest import NAME as MANIFEST
 
     if args.quality is not None and args.encoding != "jpeg":
         raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding}")
@@ -249,12 +250,13 @@ def _build_shards(args: argparse.Namespace) -> None:
             raise OutputError(f"{args.out}: too small: {estimate.free_bytes:,} bytes are free: make room there")
     else:
         start = time.perf_counter()
+        was_there = (args.out / MANIFEST).exists()
         try:
             manifest = build.build_shards(args.src, args.out, labels=args.labels, **options)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from there") from None
         result = _summary(manifest, time.perf_counter() - start)
-        print(_SUMMARY.format(**result, out=args.out))
+        print(_NOTHING_TO_DO.format(**result, out=args.out) if was_there else _SUMMARY.format(**result, out=args.out))
         if manifest.quarantined:
             print(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
     save_json(args.json, result)
@@ -263,6 +265,10 @@ def _build_shards(args: argparse.Namespace) -> None:
 _ESTIMATE = """\
 would pack {found:,} images of {classes:,} classes
 into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:,.1f} s"""
+
+_NOTHING_TO_DO = """\
+nothing to do: {records:,} of {found:,} images ({quarantined:,} quarantined)
+lie in {shards:,} {format} shards, {size_bytes:,} bytes: {out}"""
 
 _SUMMARY = """\
 packed {records:,} of {found:,} images ({converted_files:,} converted, {quarantined:,} quarantined)

@@ -49,6 +49,13 @@ def test_from_nothing_to_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture
         assert all(stage in shown for stage in ("read", "+ decode", "+ view", "+ batch", "the stream, workers: 1"))
 
 
+def test_what_is_built_is_not_called_packed_again(
+    photos: Path, shards: dict[str, Path], capsys: pytest.CaptureFixture[str]
+):
+    assert ingest("build-shards", photos / "train", shards["lmdb"], "--format", "lmdb", "--shards", 5) == 0
+    assert capsys.readouterr().out.startswith("nothing to do: 36 of 36 images (0 quarantined)\nlie in 5 lmdb shards")
+
+
 def test_verify_convert_and_inspect(
     photos: Path, shards: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
