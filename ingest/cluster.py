@@ -5,6 +5,7 @@ Nothing of ours schedules: dask hands out the tasks, and gives those of a worker
 
 from __future__ import annotations
 
+import socket
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from itertools import islice
@@ -33,14 +34,16 @@ def run(
     """
     try:
         from distributed import Client, as_completed
+        from distributed.comm import get_address_host_port
     except ImportError as error:
         raise OptionError("a scheduler needs dask: pip install 'ingest-toolkit[cluster]'") from error
     try:
+        # A client that does not come about would wait for another half a minute when it is thrown away.
+        with socket.create_connection(get_address_host_port(address, strict=True), _CONNECT_SECONDS):
+            pass
         client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise OptionError(
-            f"no dask scheduler answers at {address} ({error}): start one, or mend the address"
-        ) from error
+        raise OptionError(f"no dask scheduler answers at {address} ({error}): start one") from error
     with client:
         threads = max(1, sum(client.nthreads().values()))
         waiting = iter(tasks)
