@@ -4,6 +4,7 @@
 # make stress   the tests of damage, kills and mutated images again, by the thousand: five minutes
 # make lint     ruff and mypy
 # make bench    our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
+# make mnist-questions  LeNet-5 seven times, once as it should be: MNIST=folder/of/IDX/files; a quarter of an hour
 #
 # Each finds a Python 3.10 or 3.11, makes .venv and installs there, once; again only when pyproject.toml changes.
 # To choose the Python: make PYTHON=/path/to/python3.11 test
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test stress lint bench clean
+.PHONY: install demo test stress lint bench mnist-questions clean
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -51,6 +52,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/loaders.py $(PHOTOS)
+
+mnist-questions: $(INSTALLED)
+	$(BIN)/python benchmarks/mnist_questions.py $(MNIST)
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,73 +1,48 @@
 #!/usr/bin/env python3
-"""Train a network on shards, and evaluate it: the one place where ingest and models meet."""
+"""Train a network on shards, evaluate it, use it: the one place where ingest and models meet."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import os
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ingest import atomic
+from ingest import progress
 from ingest.cli import Parser, guarded, place, save_json, writable
-from ingest.errors import IngestError, OptionError, OutputError
-from ingest.manifest import Manifest, load_manifest
-from models import NETWORKS, Network
+from ingest.errors import IngestError, OptionError
+from ingest.manifest import load_manifest
+from models import NETWORKS, ModelError, Network
+from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, SCHEDULES, Recipe, Variant
 
 if TYPE_CHECKING:
-    import tensorflow.compat.v1 as tf
+    from models.devices import Devices
+    from models.runs import Description, Trained
+    from models.training import Job, Outcome
 
-_KEPT_CHECKPOINTS = 2
-_RUN_FILE = "run.json"
-_MAX_EPOCHS = 1_000_000
+LOADERS = ("ours", "naive", "tf.data", "tensorpack")
+_SYNTHETIC_STEPS = 50
+_EVALUATION_BATCH = 256
+_BOTTLENECK = 32
+_SHOWN_FILTER = 5
+"""Side of the convolutions from which on the table says what a bottleneck would save."""
 
-
-@dataclass(frozen=True)
-class Run:
-    """A training that has been checked and can start."""
-
-    name: str
-    network: Network
-    data: Path
-    eval_data: Path | None
-    model_dir: Path
-    manifest: Manifest
-    image_size: int
-    batch_size: int
-    steps: int
-    seed: int
-    workers: int | None
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What a later training in the same folder must share, to go on from this one."""
-        return {
-            "model": self.name,
-            "image_size": self.image_size,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "records": self.manifest.records,
-            "channels": self.manifest.channels,
-            "classes": list(self.manifest.classes),
-        }
-
-    @property
-    def params(self) -> Any:
-        """What the model function is told."""
-        from models.classifier import Params
-
-        # Linear scaling: Goyal et al. (2017), section 2.1.
-        rate = self.network.learning_rate * self.batch_size / self.network.batch_size
-        return Params(self.name, len(self.manifest.classes), self.steps, rate, self.network.weight_decay)
+# Flags that say how to train; with a network that is only used they would do nothing.
+_OF_TRAINING = (
+    "data", "model_dir", "epochs", "steps", "batch_size", "image_size", "patience", "tune", "optimizer",
+    "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing", "crop", "pixel_range", "initializer",
+    "no_bias", "no_shuffle", "loader", "mixed_precision", "deterministic", "devices", "synthetic",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -75,7 +50,54 @@ def main() -> int:
     args = _parser().parse_args()
     # TensorFlow greets with a page of hints; whoever wants them sets this to 0.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    return guarded("train.py", lambda: _summarize(args) if args.summary else _train(args))
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="tensorflow")
+    if args.xla:
+        os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} --tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"
+    return guarded("train.py", lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    try:
+        _command(args)(args)
+    except ModelError as error:
+        raise IngestError(str(error)) from error
+
+
+def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], None]:
+    """What ``args`` asks for. Raises OptionError where flags do not go together."""
+    if args.summary:
+        return _summarize
+    uses = {"--predict": args.predict, "--features": args.features, "--evaluate": args.evaluate}
+    asked = [flag for flag, value in uses.items() if value]
+    if len(asked) > 1:
+        raise OptionError(f"{' and '.join(asked)}: give one at a time")
+    if asked:
+        _check_use(asked[0], args)
+        return {"--predict": _predict, "--features": _extract, "--evaluate": _evaluate}[asked[0]]
+    if args.out:
+        raise OptionError("--out goes with --features")
+    if args.model is None:
+        raise OptionError(f"give --model NAME: {', '.join(NETWORKS)}")
+    if args.classes is not None and not args.synthetic:
+        raise OptionError("--classes goes with --summary and --synthetic; in training the data say how many there are")
+    return _measure_device if args.synthetic else _train
+
+
+def _check_use(flag: str, args: argparse.Namespace) -> None:
+    if args.init_from is None:
+        raise OptionError(f"{flag} needs --init-from CHECKPOINT|SAVEDMODEL: the network to use")
+    wrong = [name for name in _OF_TRAINING if getattr(args, name) not in (None, False, "ours")]
+    if flag == "--evaluate":
+        if args.eval_data is None:
+            raise OptionError("--evaluate needs --eval-data SHARDS")
+        wrong = [name for name in wrong if name != "batch_size"]
+    elif args.eval_data is not None:
+        wrong.append("eval_data")
+    if wrong:
+        raise OptionError(f"--{wrong[0].replace('_', '-')} does not go with {flag}: the network is trained")
+    if (flag == "--features") != (args.out is not None):
+        raise OptionError("give --features SHARDS and --out FILE.npz together")
 
 
 def _parser() -> Parser:
@@ -84,159 +106,290 @@ def _parser() -> Parser:
         description="Train a network on shards and evaluate it. Started again with the same --model-dir, it goes on.",
         epilog="examples:\n"
         "  python train.py --model alexnet --data shards/train --eval-data shards/val --model-dir runs/alexnet\n"
+        "  python train.py --model resnet18 --data few --model-dir runs/few --init-from runs/resnet18 --tune head\n"
+        "  python train.py --predict cat.jpg dog.jpg --init-from runs/resnet18\n"
         "  python train.py --model resnet50 --summary",
     )
-    parser.add_argument("--model", required=True, choices=NETWORKS, metavar="NAME", help=", ".join(NETWORKS))
-    parser.add_argument("--summary", action="store_true", help="print the network's layers, and end")
-    parser.add_argument("--classes", type=int, metavar="N", help="with --summary (default: 1000; lenet 10)")
+    parser.add_argument("--model", choices=NETWORKS, metavar="NAME", help=", ".join(NETWORKS))
     parser.add_argument("--data", type=place, metavar="SHARDS", help="what to train on")
-    parser.add_argument("--eval-data", type=place, metavar="SHARDS", help="what to evaluate on, after training")
+    parser.add_argument("--eval-data", type=place, metavar="SHARDS", help="what to evaluate on, after each epoch")
     parser.add_argument("--model-dir", type=Path, metavar="DIR", help="for checkpoints and TensorBoard's files")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=float, metavar="N", help="default: the paper's, 90; lenet 10")
-    length.add_argument("--steps", type=int, metavar="N", help="batches to train on, instead of epochs")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="default: the paper's; the learning rate follows")
     parser.add_argument("--image-size", type=int, metavar="N", help="pixels a side (default: 224; lenet 28)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of order, crops and weights (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: one a core)")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
+    _add_recipe(parser.add_argument_group("the recipe", "Defaults are those of the network's paper."))
+    _add_machine(parser.add_argument_group("the machine"))
+    _add_uses(parser.add_argument_group("a trained network"))
+    _add_questions(parser.add_argument_group("what if"))
+    parser.add_argument("--summary", action="store_true", help="print the network's layers and what they cost, and end")
+    parser.add_argument(
+        "--classes", type=int, metavar="N", help="with --summary, --synthetic (default: 1000; lenet 10)"
+    )
     return parser
 
 
-def _summarize(args: argparse.Namespace) -> None:
-    network = NETWORKS[args.model]
-    is_lenet = args.model == "lenet"
-    classes = _positive("--classes", args.classes if args.classes is not None else (10 if is_lenet else 1000))
-    size = _image_size(args, network)
-    from models.classifier import table
+def _add_recipe(group: Any) -> None:
+    length = group.add_mutually_exclusive_group()
+    length.add_argument("--epochs", type=float, metavar="N", help="default: 90; lenet 10")
+    length.add_argument("--steps", type=int, metavar="N", help="batches to train on, instead of epochs")
+    group.add_argument("--batch-size", metavar="N", help="or 'all'; the learning rate follows, unless it is given")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, help="default: sgd, with momentum")
+    group.add_argument("--learning-rate", type=float, metavar="R", help="the highest, with the batches as they are")
+    group.add_argument("--schedule", choices=SCHEDULES, help="how the rate falls (default: step; lenet cosine)")
+    group.add_argument("--warm-up", type=float, metavar="SHARE", help="of the training in which the rate rises")
+    group.add_argument("--weight-decay", type=float, metavar="D")
+    group.add_argument("--label-smoothing", type=float, metavar="SHARE", help="default: 0")
+    group.add_argument(
+        "--crop", type=float, metavar="SHARE", help="of the area that is shown, at least (default: 0.08)"
+    )
+    group.add_argument("--patience", type=int, metavar="N", help="stop when top-1 has not risen for N evaluations")
 
-    layers = table(args.model, size, 1 if is_lenet else 3, classes)
+
+def _add_machine(group: Any) -> None:
+    group.add_argument(
+        "--devices", metavar="KIND:N", help="gpu:2, or cpu:2 for logical ones (default: all GPUs, or the CPU)"
+    )
+    group.add_argument("--mixed-precision", action="store_true", help="compute in 16 bits where that is safe")
+    group.add_argument("--xla", action="store_true", help="compile the network with XLA")
+    group.add_argument(
+        "--deterministic", action="store_true", help="the same weights, to the bit, from the same command"
+    )
+    group.add_argument(
+        "--synthetic", action="store_true", help="how fast the device is alone: one batch, over and over"
+    )
+    group.add_argument("--loader", choices=LOADERS, default="ours", help="how to load, to compare (default: ours)")
+
+
+def _add_uses(group: Any) -> None:
+    group.add_argument(
+        "--init-from", type=Path, metavar="CHECKPOINT|SAVEDMODEL", help="or the --model-dir of a training"
+    )
+    group.add_argument("--tune", choices=("head", "all"), help="with --init-from: train the last layer alone, or all")
+    group.add_argument("--evaluate", action="store_true", help="evaluate --init-from on --eval-data, and end")
+    group.add_argument("--predict", nargs="+", type=Path, metavar="IMAGE", help="the five most likely classes of each")
+    group.add_argument("--features", type=place, metavar="SHARDS", help="what the last layer sees of each record ...")
+    group.add_argument("--out", type=writable, metavar="FILE.npz", help="... with keys and labels, to this file")
+
+
+def _add_questions(group: Any) -> None:
+    group.add_argument("--pixel-range", choices=PIXEL_RANGES, help="raw pixels, 0 to 1 or 255 (default: standard)")
+    group.add_argument("--initializer", choices=INITIALIZERS, help="zeros: all weights start as zero")
+    group.add_argument("--no-bias", action="store_true", help="no intercepts in any layer")
+    group.add_argument("--no-shuffle", action="store_true", help="one class after the other in every epoch")
+
+
+def _summarize(args: argparse.Namespace) -> None:
+    if args.model is None:
+        raise OptionError(f"give --model NAME: {', '.join(NETWORKS)}")
+    from models.summary import behind_a_bottleneck, table
+
+    size, channels, classes = _shape(args)
+    layers = table(args.model, size, channels, classes)
     total = sum(layer.parameters for layer in layers)
-    print(f"{'layer':<28}{'kind':<16}{'output':<18}{'parameters':>12}")
+    operations = sum(layer.multiply_adds for layer in layers)
+    print(f"{'layer':<28}{'kind':<16}{'output':<18}{'parameters':>12}{'multiply-adds':>16}")
     for layer in layers:
         shape = " x ".join(map(str, layer.output))
-        print(f"{layer.name:<28}{layer.kind:<16}{shape:<18}{layer.parameters:>12,}")
-    print(f"{args.model}, {size} x {size}, {classes} classes: {total:,} trainable parameters")
+        print(f"{layer.name:<28}{layer.kind:<16}{shape:<18}{layer.parameters:>12,}{layer.multiply_adds:>16,}")
+    costs = f"{total:,} trainable parameters, {operations:,} multiply-adds"
+    print(f"{args.model}, {size} x {size}, {classes} classes: {costs}")
+    for layer in layers:
+        if layer.inputs and layer.inputs > _BOTTLENECK and layer.filter_size >= _SHOWN_FILTER:
+            small, rest = behind_a_bottleneck(layer, _BOTTLENECK)
+            print(f"{layer.name}: {layer.weights:,} weights; behind a 1x1 layer of {_BOTTLENECK}: {small:,} + {rest:,}")
     rows = [layer._asdict() for layer in layers]
-    save_json(args.json, {"model": args.model, "image_size": size, "layers": rows, "parameters": total})
+    save_json(
+        args.json,
+        {"model": args.model, "image_size": size, "layers": rows, "parameters": total, "multiply_adds": operations},
+    )
+
+
+def _shape(args: argparse.Namespace) -> tuple[int, int, int]:
+    """Image size, channels and classes, where no data say them."""
+    is_lenet = args.model == "lenet"
+    classes = _positive("--classes", args.classes if args.classes is not None else (10 if is_lenet else 1000))
+    return _image_size(args, NETWORKS[args.model]), 1 if is_lenet else 3, classes
 
 
 def _train(args: argparse.Namespace) -> None:
-    run = _checked(args)
+    job = _checked(args)
     import tensorflow.compat.v1 as tf
 
-    import ingest
-    from models.classifier import model_fn
+    from models import runs, training
 
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    common = {"batch_size": run.batch_size, "image_size": run.image_size, "seed": run.seed, "workers": run.workers}
-    start = _steps_done(run)
+    start = runs.steps_done(job.folder, job.description)
     # Every input is made before the first step, so that what is wrong with it shows now and not after hours.
-    training = ingest.input_fn(run.data, training=True, start_batch=start, augment=run.network.augment, **common)
-    evaluation = run.eval_data and ingest.input_fn(run.eval_data, training=False, **common)
-    _prepare_model_dir(run)
-    estimator = tf.estimator.Estimator(
-        model_fn,
-        str(run.model_dir),
-        tf.estimator.RunConfig(tf_random_seed=run.seed % 2**31, keep_checkpoint_max=_KEPT_CHECKPOINTS),
-        run.params,
-    )
+    inputs = _training_inputs(args, job, start)
+    evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.description, args.workers)
     if start:
-        print(f"train.py: {run.model_dir} has had {start} of {run.steps} steps", file=sys.stderr)
-    try:
-        rate = _fit(estimator, training, run, start) if start < run.steps else None
-        metrics = estimator.evaluate(evaluation) if evaluation else {}
-    except (tf.errors.OpError, tf.train.NanLossDuringTrainingError) as error:
-        failures = [inputs.failure for inputs in (training, evaluation) if inputs and inputs.failure]
-        raise (failures or [IngestError(f"TensorFlow failed: {str(error).splitlines()[0]}")])[0] from error
-    steps = max(start, run.steps)
-    result = {
-        "model": run.name,
-        "steps": steps,
-        "epochs": round(steps * run.batch_size / run.manifest.records, 3),
-        "images_per_second": rate and round(rate, 1),
-        "eval_top1": _metric(metrics, "top1"),
-        "eval_top5": _metric(metrics, "top5"),
-    }
-    print(json.dumps(result))
-    save_json(args.json, result)
+        print(f"train.py: {job.folder} has had {start} of {job.steps} steps", file=sys.stderr)
+    size = job.description.batch_size
+    with (
+        _interruptible() as interrupt,
+        progress.bar(
+            job.steps * size, f"training {args.model}", initial=start * size, hidden=not job.devices.is_chief
+        ) as bar,
+    ):
+
+        def show(loss: float, top1: float) -> None:
+            bar.set_postfix_str(f"loss {loss:.3f}, top-1 {top1:.2f}", refresh=False)
+            bar.update(size)
+
+        try:
+            outcome = training.train(job, inputs, evaluation, show, interrupt.is_set)
+        except tf.train.NanLossDuringTrainingError as error:
+            raise IngestError("the loss became NaN: give a lower --learning-rate, or a longer --warm-up") from error
+        except tf.errors.OpError as error:
+            raise _explained(error, inputs, evaluation) from error
+    if interrupt.is_set():
+        raise KeyboardInterrupt(f"saved at step {outcome.step}; the same command goes on from there")
+    if job.devices.is_chief:
+        _report(args, job, outcome)
 
 
-def _checked(args: argparse.Namespace) -> Run:
-    """The run that ``args`` asks for. Raises where it cannot succeed, before anything slow is loaded or begun."""
+def _checked(args: argparse.Namespace) -> Job:
+    """The training that ``args`` asks for. Raises where it cannot succeed, before anything slow is begun."""
     if args.data is None or args.model_dir is None:
         raise OptionError("give --data SHARDS and --model-dir DIR, or --summary")
-    if args.classes is not None:
-        raise OptionError("--classes goes with --summary; in training the data say how many there are")
-    network = NETWORKS[args.model]
-    size = _image_size(args, network)
-    batch_size = _positive("--batch-size", args.batch_size if args.batch_size is not None else network.batch_size)
+    if args.patience is not None and args.eval_data is None:
+        raise OptionError("--patience needs --eval-data SHARDS: it counts evaluations")
+    if (args.init_from is None) != (args.tune is None):
+        raise OptionError("give --init-from CHECKPOINT|SAVEDMODEL and --tune head|all together")
+    size = _image_size(args, NETWORKS[args.model])
+    recipe = _recipe(args)
     manifest = load_manifest(args.data)
+    if not manifest.records:
+        raise IngestError(f"{args.data}: the dataset has no records")
     if args.eval_data:
-        _check_same_kind(manifest, load_manifest(args.eval_data), args)
-    epochs = args.epochs if args.epochs is not None else network.epochs
-    if not 0 < epochs <= _MAX_EPOCHS:
-        raise OptionError(f"--epochs {epochs}: give more than 0 and at most {_MAX_EPOCHS:,}")
-    steps = args.steps if args.steps is not None else math.ceil(epochs * manifest.records / batch_size)
-    return Run(
-        args.model, network, args.data, args.eval_data, args.model_dir, manifest, size, batch_size,
-        _positive("--steps", steps), args.seed, args.workers,
+        _check_same_kind(args.data, manifest.classes, manifest.channels, args.eval_data)
+    batch_size = manifest.records if args.batch_size == "all" else recipe.batch_size
+    steps = args.steps if args.steps is not None else math.ceil(recipe.epochs * manifest.records / batch_size)
+    from models import runs, training
+
+    trained = runs.find(args.init_from) if args.init_from else None
+    if trained:
+        size = _check_fits(args, trained.description, manifest.channels)
+    description = runs.Description(
+        args.model, size, manifest.channels, manifest.classes, manifest.records, batch_size, args.seed,
+        args.tune or "all", _variant(args, trained),
+    )  # fmt: skip
+    return training.Job(
+        description, recipe, _learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
+        _devices(args, batch_size), trained, args.patience and _positive("--patience", args.patience),
+        args.mixed_precision, args.deterministic,
     )  # fmt: skip
 
 
-def _check_same_kind(manifest: Manifest, other: Manifest, args: argparse.Namespace) -> None:
-    if manifest.classes != other.classes:
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The network's recipe with what flags override."""
+    recipe = NETWORKS[args.model].recipe
+    names = ("epochs", "optimizer", "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing", "crop")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.batch_size not in (None, "all"):
+        given["batch_size"] = _batch_size(args.batch_size)
+    if args.crop is not None and not recipe.augment:
+        raise OptionError(f"--crop: {args.model} is trained on whole images")
+    try:
+        return replace(recipe, **given)
+    except ValueError as error:
+        raise OptionError(f"--{error}") from error
+
+
+def _batch_size(text: str) -> int:
+    try:
+        return _positive("--batch-size", int(text))
+    except ValueError as error:
+        raise OptionError(f"--batch-size {text}: give a number, or 'all'") from error
+
+
+def _learning_rate(args: argparse.Namespace, batch_size: int) -> float:
+    return args.learning_rate if args.learning_rate is not None else NETWORKS[args.model].recipe.peak(batch_size)
+
+
+def _variant(args: argparse.Namespace, trained: Trained | None) -> Variant:
+    """What the flags say, or else what the network was trained with."""
+    variant = trained.description.variant if trained else Variant()
+    given = {name: getattr(args, name) for name in ("pixel_range", "initializer") if getattr(args, name) is not None}
+    return replace(variant, **given, bias=variant.bias and not args.no_bias)
+
+
+def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
+    from models import devices
+
+    found = devices.find(args.devices, os.environ.get("TF_CONFIG"))
+    if batch_size % found.replicas:
+        raise OptionError(f"--batch-size {batch_size}: cannot be divided among {found.replicas} devices")
+    if found.replicas > 1 and (args.loader != "ours" or args.synthetic):
+        raise OptionError("--loader and --synthetic feed one device: give --devices cpu:1 or gpu:1")
+    return found
+
+
+def _check_fits(args: argparse.Namespace, trained: Description, channels: int) -> int:
+    """The image size, if the weights of ``trained`` can start this training."""
+    if trained.model != args.model:
+        raise OptionError(f"{args.init_from}: is of {trained.model}, and --model is {args.model}")
+    if trained.channels != channels:
         raise IngestError(
-            f"{args.eval_data}: its classes are not those of {args.data}, so its labels mean other things "
-            f"(only here: {_some(other, manifest)}; only there: {_some(manifest, other)}): "
+            f"{args.init_from}: is of images with {trained.channels} channels, {args.data} has {channels}"
+        )
+    size = args.image_size if args.image_size is not None else trained.image_size
+    # A ResNet ends with a mean over all places; the others have a weight for each.
+    if size != trained.image_size and NETWORKS[args.model].depth is None:
+        raise OptionError(f"--image-size {size}: {args.init_from} has weights for {trained.image_size}")
+    return size
+
+
+def _check_same_kind(data: Path, classes: tuple[str, ...], channels: int, other: Path) -> None:
+    manifest = load_manifest(other)
+    if manifest.classes != classes:
+        raise IngestError(
+            f"{other}: its classes are not those of {data}, so its labels mean other things "
+            f"(only here: {_some(manifest.classes, classes)}; only there: {_some(classes, manifest.classes)}): "
             "build both from folders of the same classes"
         )
-    if manifest.channels != other.channels:
-        raise IngestError(f"{args.eval_data}: {other.channels} channels, and {args.data} has {manifest.channels}")
+    if manifest.channels != channels:
+        raise IngestError(f"{other}: {manifest.channels} channels, and {data} has {channels}")
 
 
-def _some(manifest: Manifest, other: Manifest) -> str:
-    """A few of the classes that ``manifest`` has and ``other`` has not."""
-    return ", ".join(sorted(set(manifest.classes) - set(other.classes))[:3]) or "none"
+def _some(classes: tuple[str, ...], others: tuple[str, ...]) -> str:
+    """A few of the ``classes`` that are not among the ``others``."""
+    return ", ".join(sorted(set(classes) - set(others))[:3]) or "none"
 
 
-def _steps_done(run: Run) -> int:
-    """The step of the newest checkpoint in the run's folder, 0 if there is none.
+def _training_inputs(args: argparse.Namespace, job: Job, start: int) -> Any:
+    what, recipe = job.description, job.recipe
+    options: dict[str, Any] = {
+        "batch_size": what.batch_size, "training": True, "image_size": what.image_size, "seed": what.seed,
+        "workers": args.workers, "start_batch": start, "augment": recipe.augment, "crop": recipe.crop,
+        "shuffle": not args.no_shuffle,
+    }  # fmt: skip
+    if args.loader == "ours":
+        import ingest
 
-    Raises if it is of a run that this one cannot go on from: the position in the data is the step times the batch size,
-    and the order is drawn from the seed.
-    """
-    import tensorflow.compat.v1 as tf
+        return ingest.input_fn(args.data, **options)
+    from ingest import loaders
+    from ingest.batches import BatchOptions
 
-    checkpoint = tf.train.latest_checkpoint(str(run.model_dir))
-    if checkpoint is None:
-        return 0
-    try:
-        earlier = json.loads((run.model_dir / _RUN_FILE).read_bytes())
-        differing = [name for name, value in run.identity.items() if earlier[name] != value]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise OutputError(f"{run.model_dir}: its checkpoints are none of ours: give another --model-dir") from error
-    if differing:
-        raise OutputError(
-            f"{run.model_dir}: holds a run of another {', '.join(differing)}: give another --model-dir, or the options "
-            "of that run"
-        )
-    try:
-        return int(tf.train.load_variable(checkpoint, "global_step"))
-    except Exception as error:  # TensorFlow raises many kinds for the many ways in which a checkpoint can be damaged
-        raise OutputError(f"{checkpoint}: damaged ({error}): remove it to go on from an earlier one") from error
+    return loaders.input_fn(args.loader, args.data, BatchOptions(**options))
 
 
-def _prepare_model_dir(run: Run) -> None:
-    try:
-        run.model_dir.mkdir(parents=True, exist_ok=True)
-        atomic.write(run.model_dir / _RUN_FILE, json.dumps(run.identity, indent=1).encode())
-    except OSError as error:
-        raise OutputError(f"{run.model_dir}: cannot be used ({error.strerror}): give another --model-dir") from error
+def _evaluation_inputs(shards: Path, what: Description, workers: int | None, batch_size: int | None = None) -> Any:
+    import ingest
+
+    # Not more than fit while training: whole sets as one batch are a matter of training alone.
+    size = batch_size or min(what.batch_size, _EVALUATION_BATCH)
+    return ingest.input_fn(shards, batch_size=size, image_size=what.image_size, training=False, workers=workers)
+
+
+def _explained(error: Exception, *inputs: Any) -> IngestError:
+    """The loader's own error, if it was one, or else TensorFlow's in one line."""
+    failures = [failure for each in inputs if (failure := getattr(each, "failure", None))]
+    return failures[0] if failures else IngestError(f"TensorFlow failed: {str(error).splitlines()[0]}")
 
 
 @contextmanager
-def _deferred_interrupt() -> Iterator[threading.Event]:
+def _interruptible() -> Iterator[threading.Event]:
     """Within, the first Ctrl-C only sets the event, so that the step can end and be saved; a second one interrupts."""
     event = threading.Event()
 
@@ -251,47 +404,146 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _fit(estimator: tf.estimator.Estimator, training: Any, run: Run, start: int) -> float | None:
-    """Train to the run's last step, showing progress; images/s after the first step, or None if there was but one."""
+def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
+    from models import training
+
+    last = outcome.history[-1] if outcome.history else {}
+    result = {
+        "model": args.model,
+        "steps": outcome.step,
+        "epochs": round(job.epoch_at(outcome.step), 3),
+        "images_per_second": _rounded(outcome.images_per_second, 1),
+        "data_wait_share": _rounded(outcome.waiting, 4),
+        "eval_top1": _rounded(last.get("eval_top1"), 5),
+        "eval_top5": _rounded(last.get("eval_top5"), 5),
+        "eval_loss": _rounded(last.get("eval_loss"), 5),
+        "best_top1": _rounded(max((e["eval_top1"] for e in outcome.history if "eval_top1" in e), default=None), 5),
+        "saved_model": str(outcome.saved_model),
+        "history": outcome.history,
+    }
+    if outcome.waiting is not None:
+        print(f"train.py: {training.limit(outcome.waiting)}", file=sys.stderr)
+    print(json.dumps(result))
+    save_json(args.json, result)
+
+
+def _measure_device(args: argparse.Namespace) -> None:
+    size, channels, classes = _shape(args)
+    recipe = _recipe(args)
+    if args.batch_size == "all" or args.data or args.model_dir or args.epochs:
+        raise OptionError("--synthetic takes no --data, --model-dir, --epochs, nor all as one batch: it is one batch")
+    from models import runs, training
+
+    steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
+    description = runs.Description(
+        args.model, size, channels, tuple(map(str, range(classes))), recipe.batch_size, recipe.batch_size, args.seed,
+        "all", _variant(args, None),
+    )  # fmt: skip
+    devices = _devices(args, recipe.batch_size)
+    rate = _learning_rate(args, recipe.batch_size)
+    job = training.Job(description, recipe, rate, steps, Path(), devices, half_precision=args.mixed_precision)
+    result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
+    result["images_per_second"] = round(training.measure(job), 1)
+    print(json.dumps(result))
+    save_json(args.json, result)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    trained = _trained(args)
+    what = trained.description
+    _check_same_kind(args.init_from, what.classes, what.channels, args.eval_data)
+    size = None if args.batch_size is None else _batch_size(args.batch_size)
+    inputs = _evaluation_inputs(args.eval_data, what, args.workers, size)
+    metrics = _using(lambda: _serving().evaluate(trained, inputs), inputs)
+    result = {"model": what.model, "records": load_manifest(args.eval_data).records}
+    result |= {f"eval_{name}": round(float(metrics[name]), 5) for name in ("top1", "top5")}
+    result["eval_loss"] = round(float(metrics["cross_entropy"]), 5)
+    print(json.dumps(result))
+    save_json(args.json, result)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    trained = _trained(args)
+    import numpy as np
+
+    images = np.stack([_image(path, trained.description) for path in args.predict])
+    found = []
+    for batch in _using(lambda: list(_serving().predictions(trained, _serving().images_fn(images, _EVALUATION_BATCH)))):
+        for classes, scores in zip(batch["classes"], batch["scores"], strict=True):
+            found.append({name.decode(): round(float(score), 5) for name, score in zip(classes, scores, strict=True)})
+    for path, scores in zip(args.predict, found, strict=True):
+        print(path)
+        for name, score in scores.items():
+            print(f"  {score:>7.2%}  {name}")
+    save_json(args.json, {str(path): scores for path, scores in zip(args.predict, found, strict=True)})
+
+
+def _image(path: Path, what: Description) -> Any:
+    from ingest.views import file_view
+
+    try:
+        return file_view(path.read_bytes(), what.image_size, what.channels)
+    except OSError as error:
+        raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
+    except IngestError as error:
+        raise IngestError(f"{path}: no image that can be decoded ({error})") from error
+
+
+def _extract(args: argparse.Namespace) -> None:
+    trained = _trained(args)
+    import numpy as np
+
+    from ingest.dataset import Dataset
+
+    dataset = Dataset(args.features)
+    if dataset.manifest.channels != trained.description.channels:
+        raise IngestError(f"{args.features}: {dataset.manifest.channels} channels, and {args.init_from} is of others")
+    inputs = _evaluation_inputs(args.features, trained.description, args.workers)
+    parts = []
+    with progress.bar(len(dataset), "extracting features") as bar:
+
+        def collect() -> None:
+            for batch in _serving().predictions(trained, inputs):
+                parts.append(batch["features"])
+                bar.update(len(parts[-1]))
+
+        _using(collect, inputs)
+    features = np.concatenate(parts)
+    records = [dataset[i] for i in range(len(dataset))]
+    keys, labels = np.array([record.key for record in records]), np.array([r.label for r in records], np.int32)
+    with open(args.out, "wb") as file:
+        np.savez(file, features=features, labels=labels, keys=keys, classes=np.array(dataset.manifest.classes))
+    print(f"{len(features):,} x {features.shape[1]:,} features of {trained.description.model}: {args.out}")
+    save_json(args.json, {"records": len(features), "features": features.shape[1]})
+
+
+def _trained(args: argparse.Namespace) -> Trained:
+    from models import runs
+
+    trained = runs.find(args.init_from)
+    if args.model not in (None, trained.description.model):
+        raise OptionError(f"{args.init_from}: is of {trained.description.model}, and --model is {args.model}")
+    return trained
+
+
+def _serving() -> Any:
+    from models import serving
+
+    return serving
+
+
+def _using(use: Callable[[], Any], *inputs: Any) -> Any:
+    """What ``use`` gives; TensorFlow's errors become ours."""
     import tensorflow.compat.v1 as tf
 
-    from ingest.progress import bar
-
-    class Watch(tf.train.SessionRunHook):
-        """Moves the bar at each step; times from the end of the first, which starts workers and compiles."""
-
-        def begin(self) -> None:
-            self.first = self.last = None
-            self.steps = 0
-            self.loss = tf.losses.get_losses()[0]
-
-        def before_run(self, context: Any) -> Any:
-            return tf.train.SessionRunArgs(self.loss)
-
-        def after_run(self, context: Any, values: Any) -> None:
-            self.last = time.perf_counter()
-            self.first = self.first or self.last
-            self.steps += 1
-            if interrupt.is_set():
-                context.request_stop()
-            shown.set_postfix_str(f"loss {values.results:.3f}", refresh=False)
-            shown.update(run.batch_size)
-
-    watch = Watch()
-    done = start * run.batch_size
-    with (
-        bar(run.steps * run.batch_size, f"training {run.name}", initial=done) as shown,
-        _deferred_interrupt() as interrupt,
-    ):
-        estimator.train(training, hooks=[watch], max_steps=run.steps)
-    if interrupt.is_set():
-        raise KeyboardInterrupt(f"saved at step {start + watch.steps}; the same command goes on from there")
-    timed = (run.steps - start - 1) * run.batch_size
-    return timed / (watch.last - watch.first) if timed else None
+    try:
+        return use()
+    except tf.errors.OpError as error:
+        raise _explained(error, *inputs) from error
 
 
-def _metric(metrics: dict[str, Any], name: str) -> float | None:
-    return round(float(metrics[name]), 5) if name in metrics else None
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _image_size(args: argparse.Namespace, network: Network) -> int:

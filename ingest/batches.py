@@ -34,9 +34,10 @@ _QUEUED = 2
 class BatchOptions:
     """What the batches of a dataset are. ``workers`` is the number of processes, by default one a core; 0 for none.
 
-    Training: in the order of each epoch, with random crops and flips unless ``augment`` is off; without end if
-    ``epochs`` is None. Evaluation: in packed order, one epoch if ``epochs`` is None. The first batch is number
-    ``start_batch``.
+    Training: in the order of each epoch, or by class in each if ``shuffle`` is off, with random crops of at least
+    ``crop`` of the area and flips unless ``augment`` is off; without end if ``epochs`` is None. Evaluation: in packed
+    order, one epoch if ``epochs`` is None. The first batch is number ``start_batch``, the next ``every`` later: of
+    several hosts, each takes its own.
     """
 
     batch_size: int
@@ -47,6 +48,9 @@ class BatchOptions:
     start_batch: int = 0
     epochs: int | None = None
     augment: bool = True
+    crop: float = views.AREA[0]
+    shuffle: bool = True
+    every: int = 1
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -55,6 +59,8 @@ class BatchOptions:
             ("seed", 0, MAX_SEED),
             ("start_batch", 0, 2**53),
             ("epochs", 1, 2**31),
+            ("crop", 0.001, 1),
+            ("every", 1, 1_000_000),
         ):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
@@ -67,8 +73,11 @@ class BatchOptions:
         return self.epochs if self.training or self.epochs else 1
 
     def number_of_batches(self, records: int) -> int | None:
-        """How many batches ``records`` records give from the first, or None if they never end."""
-        return None if self.passes is None else -(-self.passes * records // self.batch_size)
+        """How many batches ``records`` records give from ``start_batch`` on, or None if they never end."""
+        if self.passes is None:
+            return None
+        last = -(-self.passes * records // self.batch_size)
+        return max(0, -(-(last - self.start_batch) // self.every))
 
 
 class _Rows(NamedTuple):
@@ -108,8 +117,10 @@ def batches(shards: str | Path, options: BatchOptions) -> Iterator[Batch]:
     if not len(dataset):
         raise RecordError(f"{shards}: the dataset has no records")
     shape = (options.batch_size, options.image_size, options.image_size, dataset.manifest.channels)
-    todo = (_rows(batch, options, len(dataset)) for batch in
-            order.batches(len(dataset), options.batch_size, options.start_batch, options.passes))  # fmt: skip
+    n = len(dataset)
+    by_class = _by_class(dataset) if options.training and not options.shuffle else None
+    spans = order.batches(n, options.batch_size, options.start_batch, options.passes, options.every)
+    todo = ([_Rows(span, _records(span, options, n, by_class)) for span in batch] for batch in spans)
     workers = count(options.workers)
     if workers:
         yield from _filled_by_workers(dataset, options, shape, todo, workers)
@@ -120,14 +131,18 @@ def batches(shards: str | Path, options: BatchOptions) -> Iterator[Batch]:
         yield Batch(batch.images[:size], batch.labels[:size])
 
 
-def _rows(batch: list[Span], options: BatchOptions, n: int) -> list[_Rows]:
-    return [_Rows(span, _records(span, options, n)) for span in batch]
+def _by_class(dataset: Dataset) -> np.ndarray:
+    """The records in the order of their labels, those of a class as they are packed: int64 [records]."""
+    return np.argsort([dataset[i].label for i in range(len(dataset))], kind="stable")
 
 
-def _records(span: Span, options: BatchOptions, n: int) -> list[int]:
+def _records(span: Span, options: BatchOptions, n: int, by_class: np.ndarray | None) -> list[int]:
+    part = slice(span.first, span.first + span.length)
+    if by_class is not None:
+        return by_class[part].tolist()
     if options.training:
-        return order.epoch_order(n, options.seed, span.epoch)[span.first : span.first + span.length].tolist()
-    return list(range(span.first, span.first + span.length))
+        return order.epoch_order(n, options.seed, span.epoch)[part].tolist()
+    return list(range(n)[part])
 
 
 def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batch) -> int:
@@ -139,7 +154,7 @@ def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batc
             record = dataset[number]
             try:
                 if options.training and options.augment:
-                    views.training_view(record, draws[i], out.images[at])
+                    views.training_view(record, draws[i], out.images[at], options.crop)
                 else:
                     views.evaluation_view(record, out.images[at])
             except Exception as error:  # of ours, or of the decoder or the resize

@@ -72,12 +72,12 @@ def spans(n: int, batch_size: int, step: int, epochs: int | None) -> list[Span]:
     return result
 
 
-def batches(n: int, batch_size: int, start: int, epochs: int | None) -> Iterator[list[Span]]:
-    """The spans of batch ``start``, of the next, and so on; endless if ``epochs`` is None."""
+def batches(n: int, batch_size: int, start: int, epochs: int | None, every: int = 1) -> Iterator[list[Span]]:
+    """The spans of batch ``start``, of the one ``every`` batches later, and so on; endless if ``epochs`` is None."""
     step = start
     while batch := spans(n, batch_size, step, epochs):
         yield batch
-        step += 1
+        step += every
 
 
 def _permutation(n: int, seed: int, epoch: int, use: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import sys
 from tqdm import tqdm
 
 
-def bar(total: int | None, description: str, unit: str = "images", initial: int = 0) -> tqdm:
+def bar(total: int | None, description: str, unit: str = "images", initial: int = 0, hidden: bool = False) -> tqdm:
     """A bar on stderr with the rate in ``unit``/s and the time left; in a file, a line every ten seconds."""
     return tqdm(
         total=total,
@@ -17,4 +17,5 @@ def bar(total: int | None, description: str, unit: str = "images", initial: int 
         file=sys.stderr,
         mininterval=0.1 if sys.stderr.isatty() else 10,
         dynamic_ncols=True,
+        disable=hidden,
     )

@@ -13,6 +13,7 @@ from tensorpack.dataflow import DataFlow
 
 from ingest.batches import BatchOptions, batches
 from ingest.dataset import Dataset
+from ingest.views import AREA
 
 
 class ShardFlow(DataFlow):
@@ -37,9 +38,7 @@ class ShardFlow(DataFlow):
     def __len__(self) -> int:
         """Batches in one iteration; where they never end, whole batches in an epoch, one at least."""
         total = self.options.number_of_batches(self.records)
-        if total is None:
-            return max(1, self.records // self.options.batch_size)
-        return max(0, total - self.options.start_batch)
+        return max(1, self.records // self.options.batch_size) if total is None else total
 
 
 def dataflow(
@@ -53,6 +52,8 @@ def dataflow(
     start_batch: int = 0,
     epochs: int | None = None,
     augment: bool = True,
+    crop: float = AREA[0],
+    shuffle: bool = True,
 ) -> ShardFlow:
     """A tensorpack DataFlow of the dataset in the folder ``shards``.
 
@@ -62,8 +63,9 @@ def dataflow(
     keeps it.
 
     ``training``: every epoch is a permutation of all records, drawn from (``seed``, epoch). Images are random resized
-    crops, half of them flipped (8 to 100 % of the area, aspect 3/4 to 4/3), drawn from (seed, epoch, position), or
-    evaluation views if ``augment`` is off. Batches are whole and run on across the end of an epoch; with ``epochs``
+    crops, half of them flipped (``crop`` to all of the area, aspect 3/4 to 4/3), drawn from (seed, epoch, position), or
+    evaluation views if ``augment`` is off. With ``shuffle`` off an epoch goes from class to class instead, for which
+    all labels are read first. Batches are whole and run on across the end of an epoch; with ``epochs``
     only the very last may be smaller, without there is no end.
 
     Otherwise: every record once, in packed order (``epochs`` times if given): the short side to 256/224 of the image
@@ -74,5 +76,5 @@ def dataflow(
     Raises OptionError, ManifestError or RecordError; while iterating, RecordError, naming shard, record and key, and
     WorkerError.
     """
-    options = BatchOptions(batch_size, training, image_size, seed, workers, start_batch, epochs, augment)
+    options = BatchOptions(batch_size, training, image_size, seed, workers, start_batch, epochs, augment, crop, shuffle)
     return ShardFlow(shards, options)

@@ -34,13 +34,13 @@ def single_threaded() -> None:
     cv2.setNumThreads(1)
 
 
-def training_view(record: Record, draws: list[float], out: np.ndarray) -> None:
+def training_view(record: Record, draws: list[float], out: np.ndarray, least_area: float = AREA[0]) -> None:
     """Write a random resized crop, flipped or not, into ``out``, uint8 [S, S, C], bilinearly and without antialias.
 
-    ``draws`` are the record's uniform numbers in this epoch, from order.draws. Raises RecordError or BadSampleError
-    where the record cannot be decoded.
+    The crop has at least the share ``least_area`` of the image's area. ``draws`` are the record's uniform numbers in
+    this epoch, from order.draws. Raises RecordError or BadSampleError where the record cannot be decoded.
     """
-    region = random_resized_crop(record.height, record.width, draws)
+    region = random_resized_crop(record.height, record.width, draws, least_area)
     _resize(decode_region(record, out.shape[2], region), out)
     if draws[4 * TRIES] < 0.5:
         # After the resize: a negative stride in its input would make cv2 copy the whole crop.
@@ -55,6 +55,18 @@ def evaluation_view(record: Record, out: np.ndarray) -> None:
     """
     region = centre_crop(record.height, record.width, out.shape[0])
     _resize(decode_region(record, out.shape[2], region), out)
+
+
+def file_view(data: bytes, size: int, channels: int) -> np.ndarray:
+    """The evaluation view of an image file, uint8 [size, size, channels]: as if it had been packed.
+
+    Raises BadSampleError where the file cannot be decoded.
+    """
+    image = jpeg.prepare(data)
+    record = Record(image.channels, 0, "", image.encoded, "", JPEG, image.height, image.segments, image.width)
+    out = np.empty((size, size, channels), np.uint8)
+    evaluation_view(record, out)
+    return out
 
 
 def decode_region(record: Record, channels: int, region: Region) -> np.ndarray:
@@ -109,14 +121,14 @@ def _fetch(pixels: np.ndarray) -> int:
     return total
 
 
-def random_resized_crop(height: int, width: int, draws: list[float]) -> Region:
+def random_resized_crop(height: int, width: int, draws: list[float], least_area: float = AREA[0]) -> Region:
     """A region of a ``height`` x ``width`` image, of random area and aspect ratio, from uniform ``draws``, four a try.
 
     The aspect ratio is uniform in its logarithm, so that wide and tall are equally likely. If ten tries do not fit, the
     largest centre region within ASPECT.
     """
     for at in range(0, 4 * TRIES, 4):
-        area = height * width * _between(AREA, draws[at])
+        area = height * width * _between((least_area, AREA[1]), draws[at])
         aspect = math.exp(_between(_LOG_ASPECT, draws[at + 1]))
         crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < crop_width <= width and 0 < crop_height <= height:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import tensorflow.compat.v1 as tf
 
+from models.layers import HE, dropout
+
 layers = tf.layers
 
-# Given always: tf.layers' own default is Keras's, which no graph's seed reaches.
-_HE = {"kernel_initializer": tf.initializers.he_normal()}
-_SMALL = {"kernel_initializer": tf.initializers.random_normal(stddev=0.01)}
 
+def alexnet(images: tf.Tensor, training: bool) -> tf.Tensor:
+    """Features [N, 4096] of the network in one tower, without response normalisation.
 
-def alexnet(images: tf.Tensor, classes: int, training: bool) -> tf.Tensor:
-    """Logits of the network in one tower, without response normalisation: 62,378,344 parameters for 1000 classes."""
+    62,378,344 parameters for 1000 classes.
+    """
     x = _conv1(images)  #                                          55 x 55 x 96
     x = layers.max_pooling2d(x, 3, 2, name="pool1")  #             27 x 27 x 96
     x = _conv(x, 256, 5, "conv2")  #                               27 x 27 x 256
@@ -26,11 +27,11 @@ def alexnet(images: tf.Tensor, classes: int, training: bool) -> tf.Tensor:
     x = _conv(x, 384, 3, "conv4")  #                               13 x 13 x 384
     x = _conv(x, 256, 3, "conv5")  #                               13 x 13 x 256
     x = layers.max_pooling2d(x, 3, 2, name="pool5")  #              6 x 6 x 256
-    return _head(x, classes, training)
+    return _dense_layers(x, training)
 
 
-def alexnet_two_tower(images: tf.Tensor, classes: int, training: bool) -> tf.Tensor:
-    """Logits of the network of 2012: 60,965,224 parameters for 1000 classes.
+def alexnet_two_tower(images: tf.Tensor, training: bool) -> tf.Tensor:
+    """Features [N, 4096] of the network of 2012: 60,965,224 parameters for 1000 classes.
 
     Its two towers, one a GPU, meet in the third convolution; in the second, fourth and fifth each sees half the maps.
     """
@@ -42,19 +43,19 @@ def alexnet_two_tower(images: tf.Tensor, classes: int, training: bool) -> tf.Ten
     x = _conv_in_towers(x, 384, 3, "conv4")  #                     13 x 13 x 384
     x = _conv_in_towers(x, 256, 3, "conv5")  #                     13 x 13 x 256
     x = layers.max_pooling2d(x, 3, 2, name="pool5")  #              6 x 6 x 256
-    return _head(x, classes, training)
+    return _dense_layers(x, training)
 
 
-def alexnet_lecture(images: tf.Tensor, classes: int, training: bool) -> tf.Tensor:
-    """Logits of the lecture's stack, with batch normalisation throughout."""
+def alexnet_lecture(images: tf.Tensor, training: bool) -> tf.Tensor:
+    """Features [N, 4096] of the lecture's stack, with batch normalisation throughout."""
 
     def conv(x: tf.Tensor, filters: int, size: int, number: int, stride: int = 1) -> tf.Tensor:
-        x = layers.conv2d(x, filters, size, stride, padding="same", name=f"conv{number}", **_HE)
+        x = layers.conv2d(x, filters, size, stride, padding="same", name=f"conv{number}", **HE)
         return tf.nn.relu(_batch_norm(x, training, f"norm{number}"))
 
     def dense(x: tf.Tensor, units: int, number: int) -> tf.Tensor:
-        x = _batch_norm(layers.dense(x, units, name=f"fc{number}", **_HE), training, f"norm{number}")
-        return layers.dropout(tf.nn.relu(x), 0.5, training=training, name=f"drop{number}")
+        x = _batch_norm(layers.dense(x, units, name=f"fc{number}", **HE), training, f"norm{number}")
+        return dropout(tf.nn.relu(x), training, f"drop{number}")
 
     x = conv(images, 96, 11, 1, stride=4)  #                       56 x 56 x 96
     x = layers.max_pooling2d(x, 2, 2, name="pool1")  #             28 x 28 x 96
@@ -66,18 +67,17 @@ def alexnet_lecture(images: tf.Tensor, classes: int, training: bool) -> tf.Tenso
     x = conv(x, 1024, 3, 5)  #                                      7 x 7 x 1024
     x = layers.max_pooling2d(x, 2, 2, name="pool5")  #              3 x 3 x 1024
     x = dense(layers.flatten(x), 3072, 6)  #                            3072
-    x = dense(x, 4096, 7)  #                                            4096
-    return layers.dense(x, classes, name="fc8", **_SMALL)
+    return dense(x, 4096, 7)  #                                         4096
 
 
 def _conv1(images: tf.Tensor) -> tf.Tensor:
     # The paper's 224 give its 55 only with padding: 2 pixels a side, and the last column is not reached.
     x = tf.pad(images, [[0, 0], [2, 2], [2, 2], [0, 0]])
-    return layers.conv2d(x, 96, 11, 4, activation=tf.nn.relu, name="conv1", **_HE)
+    return layers.conv2d(x, 96, 11, 4, activation=tf.nn.relu, name="conv1", **HE)
 
 
 def _conv(x: tf.Tensor, filters: int, size: int, name: str) -> tf.Tensor:
-    return layers.conv2d(x, filters, size, padding="same", activation=tf.nn.relu, name=name, **_HE)
+    return layers.conv2d(x, filters, size, padding="same", activation=tf.nn.relu, name=name, **HE)
 
 
 def _conv_in_towers(x: tf.Tensor, filters: int, size: int, name: str) -> tf.Tensor:
@@ -95,10 +95,9 @@ def _batch_norm(x: tf.Tensor, training: bool, name: str) -> tf.Tensor:
     return layers.batch_normalization(x, momentum=0.9, epsilon=1e-5, training=training, name=name)
 
 
-def _head(x: tf.Tensor, classes: int, training: bool) -> tf.Tensor:
+def _dense_layers(x: tf.Tensor, training: bool) -> tf.Tensor:
     x = layers.flatten(x)  #                                                         9216
-    x = layers.dense(x, 4096, activation=tf.nn.relu, name="fc6", **_HE)  #           4096
-    x = layers.dropout(x, 0.5, training=training, name="drop6")
-    x = layers.dense(x, 4096, activation=tf.nn.relu, name="fc7", **_HE)  #           4096
-    x = layers.dropout(x, 0.5, training=training, name="drop7")
-    return layers.dense(x, classes, name="fc8", **_SMALL)
+    x = layers.dense(x, 4096, activation=tf.nn.relu, name="fc6", **HE)  #           4096
+    x = dropout(x, training, "drop6")
+    x = layers.dense(x, 4096, activation=tf.nn.relu, name="fc7", **HE)  #           4096
+    return dropout(x, training, "drop7")

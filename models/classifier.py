@@ -1,14 +1,17 @@
-"""One model function for all networks, for ``tf.estimator``; and what a network is made of, as a table."""
+"""One model function for all networks, for ``tf.estimator``."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
 from models import NETWORKS
+from models.layers import variables
+from models.recipes import Recipe, Variant
 
 # Mean and deviation of ImageNet's training pixels, on the scale of 0 to 255, in RGB (as in torchvision).
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -17,114 +20,181 @@ _IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
 # LeCun et al. (1998), section II.B: background -0.1 and ink 1.175 make a digit's mean about 0 and its variance about 1.
 _BACKGROUND, _INK = -0.1, 1.175
 
-_MOMENTUM = 0.9
-_WARM_UP = 0.05  # share of the steps over which the rate grows to its full size
+_STEPS = (30 / 90, 60 / 90, 80 / 90)  # Goyal et al. (2017), section 5.1
+
+PROGRESS = "ingest/progress"
+"""Collection of one tensor, float32 [2]: loss and top-1 of the step, over all devices and hosts."""
+
+ARRIVED = "ingest/arrived"
+"""Collection of one tensor, float64: when the step's images were there, in seconds since 1970."""
+
+_PICTURES = "ingest/pictures"  # collection of summaries, which are large, and so written once an epoch
+
+HEAD = "head"
+"""Name of the last layer, which is all that depends on the number of classes."""
+
+_TOP = 5
+_GRID = 16
 
 
-class Params(NamedTuple):
-    """What ``model_fn`` needs to know; ``steps`` is the length of the whole training, ``learning_rate`` its peak."""
+@dataclass(frozen=True)
+class Params:
+    """What ``model_fn`` needs to know.
+
+    ``classes`` are the names of the labels; ``learning_rate`` is the peak; ``steps`` is the length of the whole
+    training, ``steps_per_epoch`` that of an epoch, rounded up; ``tune`` is ``all``, or ``head`` for the last layer
+    alone, the others as they are when evaluated; ``half_precision`` has a GPU compute in float16, with a loss that is
+    scaled to fit.
+    """
 
     network: str
-    classes: int
-    steps: int
+    classes: tuple[str, ...]
+    recipe: Recipe
     learning_rate: float
-    weight_decay: float
+    steps: int
+    steps_per_epoch: int
+    variant: Variant
+    tune: str = "all"
+    half_precision: bool = False
 
 
-class Layer(NamedTuple):
-    """A row of a network's table: name, kind, shape of the output without the batch, trainable parameters."""
-
-    name: str
-    kind: str
-    output: tuple[int, ...]
-    parameters: int
-
-
-def model_fn(features: tf.Tensor, labels: tf.Tensor, mode: str, params: Params) -> tf.estimator.EstimatorSpec:
+def model_fn(
+    features: tf.Tensor,
+    labels: tf.Tensor | None,
+    mode: str,
+    params: Params,
+    config: tf.estimator.RunConfig | None = None,
+) -> tf.estimator.EstimatorSpec:
     """The EstimatorSpec for images uint8 [N, S, S, C] and labels int32 [N].
 
-    Loss: mean cross-entropy, and in training half the squared weights times ``weight_decay``, without biases and batch
-    normalisation. Optimiser: SGD with momentum 0.9; the rate grows linearly, then falls to zero along half a cosine.
+    Loss: mean cross-entropy, and in training half the squared weights times the weight decay. Evaluation gives
+    ``top1``, ``top5`` and ``cross_entropy``. Prediction gives the ``labels`` int32, ``classes`` and ``scores`` float32
+    of the most likely five, [N, 5] each, and the ``features`` before the last layer, float32 [N, F].
     """
-    logits = build_logits(features, params.network, params.classes, mode == tf.estimator.ModeKeys.TRAIN)
-    loss = tf.losses.sparse_softmax_cross_entropy(labels, logits)
-    top5 = tf.cast(tf.nn.in_top_k(logits, labels, min(5, params.classes)), tf.float32)
-    predicted = tf.argmax(logits, axis=1, output_type=tf.int32)
-    if mode == tf.estimator.ModeKeys.EVAL:
-        metrics = {"top1": tf.metrics.accuracy(labels, predicted), "top5": tf.metrics.mean(top5)}
-        return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
-    step = tf.train.get_or_create_global_step()
-    rate = _learning_rate(step, params)
-    tf.summary.scalar("learning_rate", rate)
-    tf.summary.scalar("top1", tf.reduce_mean(tf.cast(tf.equal(predicted, labels), tf.float32)))
-    total = loss + params.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in _kernels()])
-    step_op = tf.train.MomentumOptimizer(rate, _MOMENTUM).minimize(total, step)
-    # Batch normalisation's running means belong to the step.
-    train_op = tf.group(step_op, *tf.get_collection(tf.GraphKeys.UPDATE_OPS))
-    return tf.estimator.EstimatorSpec(mode, loss=total, train_op=train_op)
+    training = mode == tf.estimator.ModeKeys.TRAIN
+    logits, before = build(features, params, training)
+    if mode == tf.estimator.ModeKeys.PREDICT:
+        return _prediction(logits, before, params)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    hits = tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)
+    if not training:
+        top5 = tf.cast(tf.nn.in_top_k(logits, labels, min(_TOP, len(params.classes))), tf.float32)
+        values = {"top1": hits, "top5": top5, "cross_entropy": losses}
+        metrics = {name: tf.metrics.mean(value) for name, value in values.items()}
+        return tf.estimator.EstimatorSpec(mode, loss=tf.reduce_mean(losses), eval_metric_ops=metrics)
+    return _training(features, labels, logits, hits, params, config and config.model_dir)
 
 
-def build_logits(images: tf.Tensor, network: str, classes: int, training: bool) -> tf.Tensor:
-    """Logits, float32 [N, classes], of images uint8 [N, S, S, C], which become floats only here, on the device."""
-    with warnings.catch_warnings():
+def build(images: tf.Tensor, params: Params, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """Logits, float32 [N, classes], and what the last layer sees, float32 [N, F], of images uint8 [N, S, S, C].
+
+    They become floats only here, on the device.
+    """
+    is_frozen = params.tune == "head"
+    with warnings.catch_warnings(), variables(params.variant):
         # tf.layers is deprecated in favour of Keras, which has no place in an Estimator's graph.
         warnings.filterwarnings("ignore", message="`tf.layers", category=UserWarning)
-        return NETWORKS[network].build(_normalized(images), classes, training)
+        pixels = _scaled(images, params.variant.pixel_range)
+        features = NETWORKS[params.network].build(pixels, training and not is_frozen)
+        # Krizhevsky et al. (2012), section 5; Goyal et al. (2017), section 5.1.
+        start = tf.initializers.random_normal(stddev=0.01)
+        return tf.layers.dense(features, len(params.classes), kernel_initializer=start, name=HEAD), features
 
 
-def table(network: str, image_size: int, channels: int, classes: int) -> list[Layer]:
-    """The layers of a network, in the order of the graph, from the graph itself."""
-    with tf.Graph().as_default() as graph:
-        images = tf.placeholder(tf.uint8, [None, image_size, image_size, channels])
-        build_logits(images, network, classes, training=False)
-        operations, variables = graph.get_operations(), tf.trainable_variables()
-    layers = []
-    for operation in operations:
-        if kind := _kind(operation):
-            name = _layer_name(operation, kind)
-            parameters = sum(math.prod(v.shape.as_list()) for v in variables if v.name.rsplit("/", 1)[0] == name)
-            layers.append(Layer(name, kind, tuple(operation.outputs[0].shape.as_list()[1:]), parameters))
-    return layers
+def _training(
+    images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, hits: tf.Tensor, params: Params, folder: str | None
+) -> tf.estimator.EstimatorSpec:
+    smoothing = params.recipe.label_smoothing
+    loss = tf.losses.softmax_cross_entropy(tf.one_hot(labels, len(params.classes)), logits, label_smoothing=smoothing)
+    trained = [v for v in tf.trainable_variables() if params.tune == "all" or v.op.name.startswith(f"{HEAD}/")]
+    decay = params.recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in _kernels(trained)])
+    step = tf.train.get_or_create_global_step()
+    rate = _learning_rate(step, params)
+    top1 = tf.reduce_mean(hits)
+    _report(images, loss, top1, rate)
+    step_op = _optimizer(rate, params).minimize(loss + decay, step, trained)
+    # Batch normalisation's running means belong to the step.
+    train_op = tf.group(step_op, *tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+    # None where another device or host writes summaries.
+    pictures = tf.summary.merge_all(_PICTURES) if folder else None
+    every = params.steps_per_epoch
+    hooks = [tf.train.SummarySaverHook(every, output_dir=folder, summary_op=pictures)] if pictures is not None else []
+    return tf.estimator.EstimatorSpec(
+        tf.estimator.ModeKeys.TRAIN, loss=loss + decay, train_op=train_op, training_chief_hooks=hooks
+    )
 
 
-def _normalized(images: tf.Tensor) -> tf.Tensor:
+def _kernels(variables: list[Any]) -> list[Any]:
+    # The second of several devices calls its copies kernel/replica_1.
+    return [v for v in variables if "/kernel" in v.op.name]
+
+
+def _report(images: tf.Tensor, loss: tf.Tensor, top1: tf.Tensor, rate: tf.Tensor) -> None:
+    """What the hooks and TensorBoard are to know of a step."""
+    # Not by all_reduce, for which sessions of several devices wait for ever.
+    tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [tf.stack([loss, top1])]))
+    with tf.control_dependencies([images]), tf.device("CPU"):
+        tf.add_to_collection(ARRIVED, tf.timestamp())
+    tf.summary.scalar("learning_rate", rate)
+    tf.summary.scalar("cross_entropy", loss)
+    tf.summary.scalar("top1", top1)
+    if images.shape[0]:
+        tf.summary.image("inputs", _grid(images[:_GRID]), collections=[_PICTURES])
+    filters = tf.transpose(_kernels(tf.trainable_variables())[0], [3, 0, 1, 2])
+    low, high = tf.reduce_min(filters), tf.reduce_max(filters)
+    framed = tf.pad((filters - low) / tf.maximum(high - low, 1e-12), [[0, 0], [0, 1], [0, 1], [0, 0]])
+    tf.summary.image("first_layer", _grid(framed), collections=[_PICTURES])
+
+
+def _mean(strategy: Any, values: Any) -> tf.Tensor:
+    return strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None)
+
+
+def _grid(images: tf.Tensor) -> tf.Tensor:
+    """Images [N, H, W, C] side by side in one, [1, rows * H, columns * W, C]."""
+    count, height, width, channels = images.shape.as_list()
+    rows = next(rows for rows in range(math.isqrt(count), 0, -1) if count % rows == 0)
+    grid = tf.reshape(images, [rows, count // rows, height, width, channels])
+    return tf.reshape(tf.transpose(grid, [0, 2, 1, 3, 4]), [1, rows * height, count // rows * width, channels])
+
+
+def _prediction(logits: tf.Tensor, features: tf.Tensor, params: Params) -> tf.estimator.EstimatorSpec:
+    scores, labels = tf.nn.top_k(tf.nn.softmax(logits), min(_TOP, len(params.classes)))
+    top = {"labels": labels, "classes": tf.gather(tf.constant(params.classes), labels), "scores": scores}
+    outputs = {"serving_default": top, "features": {"features": features}}
+    return tf.estimator.EstimatorSpec(
+        tf.estimator.ModeKeys.PREDICT,
+        predictions={**top, "features": features},
+        export_outputs={name: tf.estimator.export.PredictOutput(output) for name, output in outputs.items()},
+    )
+
+
+def _scaled(images: tf.Tensor, pixel_range: str) -> tf.Tensor:
     images = tf.cast(images, tf.float32)
+    if pixel_range != "standard":
+        return images * (float(pixel_range) / 255)
     if images.shape[3] == 1:
         return images * ((_INK - _BACKGROUND) / 255) + _BACKGROUND
     return (images - tf.constant(_IMAGENET_MEAN)) / tf.constant(_IMAGENET_DEVIATION)
 
 
 def _learning_rate(step: tf.Tensor, params: Params) -> tf.Tensor:
-    warm_up = max(1, round(_WARM_UP * params.steps))
     done = tf.cast(step, tf.float32)
-    cosine = 0.5 * (1 + tf.cos(math.pi * tf.minimum(1.0, done / params.steps)))
-    return params.learning_rate * tf.minimum((done + 1) / warm_up, 1.0) * cosine
+    share = tf.minimum(1.0, done / params.steps)
+    if params.recipe.schedule == "cosine":
+        fall = 0.5 * (1 + tf.cos(math.pi * share))
+    else:
+        fall = tf.pow(0.1, tf.reduce_sum(tf.cast(share >= tf.constant(_STEPS), tf.float32)))
+    warm_up = max(1, round(params.recipe.warm_up * params.steps))
+    return params.learning_rate * tf.minimum((done + 1) / warm_up, 1.0) * fall
 
 
-def _kernels() -> list[Any]:
-    return [variable for variable in tf.trainable_variables() if variable.op.name.endswith("kernel")]
-
-
-_KINDS = {
-    "Conv2D": "convolution",
-    "MatMul": "dense",
-    "MaxPool": "max pool",
-    "AvgPool": "average pool",
-    "Mean": "global pool",
-    "LRN": "response norm",
-    "FusedBatchNormV3": "batch norm",
-}
-
-# Of vectors batch norm is no operation of its own; this is the last of those that it is made of.
-_VECTOR_NORM = "/batchnorm/add_1"
-
-
-def _kind(operation: tf.Operation) -> str | None:
-    return "batch norm" if operation.name.endswith(_VECTOR_NORM) else _KINDS.get(operation.type)
-
-
-def _layer_name(operation: tf.Operation, kind: str) -> str:
-    # Most layers are a scope of operations; these are one operation.
-    if kind in ("global pool", "response norm"):
-        return operation.name
-    return operation.name.removesuffix(_VECTOR_NORM).rsplit("/", 0 if operation.name.endswith(_VECTOR_NORM) else 1)[0]
+def _optimizer(rate: tf.Tensor, params: Params) -> Any:
+    recipe = params.recipe
+    if recipe.optimizer == "adam":
+        optimizer = tf.train.AdamOptimizer(rate, beta1=recipe.momentum)
+    else:
+        optimizer = tf.train.MomentumOptimizer(rate, recipe.momentum)
+    if params.half_precision:
+        return tf.train.experimental.enable_mixed_precision_graph_rewrite(optimizer)
+    return optimizer

@@ -11,13 +11,15 @@ from functools import partial
 
 import tensorflow.compat.v1 as tf
 
+from models.layers import HE
+
 layers = tf.layers
 
 Block = Callable[..., tf.Tensor]
 
 
-def resnet(images: tf.Tensor, classes: int, training: bool, *, depth: int) -> tf.Tensor:
-    """Logits [N, classes]; ``depth`` is one of DEPTHS. 25,557,032 parameters for depth 50 and 1000 classes."""
+def resnet(images: tf.Tensor, training: bool, *, depth: int) -> tf.Tensor:
+    """Features [N, 512 or 2048]; ``depth`` is one of DEPTHS. 25,557,032 parameters for depth 50 and 1000 classes."""
     block, blocks = DEPTHS[depth]
     x = tf.nn.relu(_conv_norm(images, 64, 7, 2, training, "conv1"))  #      112 x 112 x 64
     x = layers.max_pooling2d(_pad(x, 3), 3, 2, name="pool1")  #              56 x 56 x 64
@@ -27,9 +29,7 @@ def resnet(images: tf.Tensor, classes: int, training: bool, *, depth: int) -> tf
             stride = 2 if i == 0 and stage > 1 else 1
             with tf.variable_scope(f"stage{stage}_block{i + 1}"):
                 x = block(x, 32 << stage, stride, training)
-    x = tf.reduce_mean(x, [1, 2], name="pool5")  #                       512 or 2048
-    # Goyal et al. (2017), section 5.1.
-    return layers.dense(x, classes, kernel_initializer=tf.initializers.random_normal(stddev=0.01), name="fc")
+    return tf.reduce_mean(x, [1, 2], name="pool5")  #                    512 or 2048
 
 
 def _basic(x: tf.Tensor, filters: int, stride: int, training: bool) -> tf.Tensor:
@@ -65,7 +65,7 @@ def _conv_norm(
     x: tf.Tensor, filters: int, size: int, stride: int, training: bool, name: str, last: bool = False
 ) -> tf.Tensor:
     # No bias: the normalisation has one. Padded alike on all sides, which 'same' is not where the stride is 2.
-    conv = partial(layers.conv2d, use_bias=False, kernel_initializer=tf.initializers.he_normal())
+    conv = partial(layers.conv2d, use_bias=False, **HE)
     x = conv(_pad(x, size), filters, size, stride, name=name)
     # A block starts as the identity: the last scale in it is zero (Goyal et al. 2017, section 5.1).
     scale = tf.initializers.zeros if last else tf.initializers.ones

@@ -21,16 +21,16 @@ FLOORS = [
     {"build", "dataset"},
     {"batches", "convert", "estimate", "inspection", "verify"},
     {"stream"},
-    {"feed", "profile"},
+    {"feed", "loaders", "profile"},
     {"cli"},
     {"__main__"},
 ]
 
-# Each outside library has one room.
+# Each outside library has one room, and may stand with the loaders that ours is compared with.
 ROOMS = {
     "numba": {"compiled"},
     "simplejpeg": {"jpeg"},
-    "PIL": {"jpeg"},
+    "PIL": {"jpeg", "loaders"},
     "cv2": {"views"},
     "lmdb": {"formats"},
     "crc32c": {"formats"},
@@ -39,8 +39,8 @@ ROOMS = {
     "scipy": {"sources"},
     "upath": {"files"},
     "tqdm": {"progress"},
-    "tensorpack": {"stream"},
-    "tensorflow": {"feed"},
+    "tensorpack": {"stream", "loaders"},
+    "tensorflow": {"feed", "loaders"},
 }
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from models import NETWORKS, classifier
+from models import NETWORKS, classifier, summary
 from models.classifier import Params
+from models.recipes import Recipe, Variant
 
 # Trainable parameters of 1000 classes of RGB at 224 x 224; LeNet-5's of 10 classes of grey at 28 x 28.
 PARAMETERS = {
@@ -31,11 +32,11 @@ def full_size(name: str) -> tuple[int, int, int]:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_parameters(name: str):
-    layers = classifier.table(name, *full_size(name))
+    layers = summary.table(name, *full_size(name))
     assert sum(layer.parameters for layer in layers) == PARAMETERS[name]
     with tf.Graph().as_default():
         size, channels, classes = full_size(name)
-        classifier.build_logits(tf.placeholder(tf.uint8, [None, size, size, channels]), name, classes, True)
+        classifier.build(tf.placeholder(tf.uint8, [None, size, size, channels]), params(name, classes), True)
         assert sum(np.prod(v.shape.as_list()) for v in tf.trainable_variables()) == PARAMETERS[name]
 
 
@@ -51,11 +52,11 @@ def test_parameters(name: str):
     ],
 )  # fmt: skip
 def test_outputs(name: str, sizes: list[tuple[int, ...]]):
-    assert [layer.output for layer in classifier.table(name, *full_size(name))] == sizes
+    assert [layer.output for layer in summary.table(name, *full_size(name))] == sizes
 
 
 def test_a_resnets_stages():
-    layers = {layer.name: layer.output for layer in classifier.table("resnet50", 224, 3, 1000)}
+    layers = {layer.name: layer.output for layer in summary.table("resnet50", 224, 3, 1000)}
     assert layers["conv1"] == (112, 112, 64)
     assert layers["pool1"] == (56, 56, 64)
     last = [layers[f"stage{i}_block{n}/conv3"] for i, n in ((1, 3), (2, 4), (3, 6), (4, 3))]
@@ -67,15 +68,15 @@ def test_a_resnets_stages():
 @pytest.mark.parametrize("name", [name for name in NETWORKS if not name.startswith("resnet")])
 def test_one_pixel_less_than_the_least_is_too_small(name: str):
     least = NETWORKS[name].min_image_size
-    classifier.table(name, least, 3, 10)
+    summary.table(name, least, 3, 10)
     with pytest.raises(ValueError, match="Negative dimension size"):
-        classifier.table(name, least - 1, 3, 10)
+        summary.table(name, least - 1, 3, 10)
 
 
 def logits(name: str, images: np.ndarray, training: bool = False) -> np.ndarray:
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
-        result = classifier.build_logits(tf.constant(images), name, 5, training)
+        result, _ = classifier.build(tf.constant(images), params(name, 5), training)
         session.run(tf.global_variables_initializer())
         return session.run(result)
 
@@ -93,13 +94,25 @@ def test_logits_depend_on_each_image_alone_in_evaluation(name: str):
 
 def test_pixels_are_normalised_on_the_device():
     with tf.Session() as session:
-        colour = session.run(classifier._normalized(tf.constant(np.array([[[[124, 116, 104]]]], np.uint8))))
-        grey = session.run(classifier._normalized(tf.constant(np.array([[[[0], [255]]]], np.uint8))))
+        colours, greys = np.array([[[[124, 116, 104]]]], np.uint8), np.array([[[[0], [255]]]], np.uint8)
+        colour = session.run(classifier._scaled(tf.constant(colours), "standard"))
+        grey = session.run(classifier._scaled(tf.constant(greys), "standard"))
+        raw = session.run([classifier._scaled(tf.constant(greys), pixel_range) for pixel_range in ("1", "255")])
     assert np.abs(colour).max() < 0.02
     assert grey.ravel().tolist() == pytest.approx([-0.1, 1.175])
+    assert [values.ravel().tolist() for values in raw] == [[0, 1], [0, 255]]
 
 
-PARAMS = Params("resnet18", 5, steps=100, learning_rate=0.1, weight_decay=1e-4)
+RECIPE = Recipe(
+    batch_size=8, epochs=1, learning_rate=0.1, weight_decay=1e-4, schedule="cosine", warm_up=0.05, momentum=0.9
+)
+
+
+def params(name: str, classes: int, recipe: Recipe = RECIPE) -> Params:
+    return Params(name, tuple(map(str, range(classes))), recipe, 0.1, 100, 10, Variant())
+
+
+PARAMS = params("resnet18", 5)
 
 
 def spec(mode: str, params: Params = PARAMS) -> tf.estimator.EstimatorSpec:
@@ -123,8 +136,8 @@ def test_a_step_moves_weights_and_running_means_and_lowers_the_loss():
 
 def test_weight_decay_spares_biases_and_batch_norm():
     with tf.Graph().as_default():
-        classifier.build_logits(tf.placeholder(tf.uint8, [None, 32, 32, 3]), "resnet18", 5, True)
-        decayed = {kernel.op.name for kernel in classifier._kernels()}
+        classifier.build(tf.placeholder(tf.uint8, [None, 32, 32, 3]), PARAMS, True)
+        decayed = {kernel.op.name for kernel in classifier._kernels(tf.trainable_variables())}
         others = {v.op.name.rsplit("/", 1)[1] for v in tf.trainable_variables() if v.op.name not in decayed}
         assert others == {"bias", "beta", "gamma"}
         assert len(decayed) == 21  # 17 in the blocks and before, three shortcuts, one dense layer
@@ -148,10 +161,11 @@ def test_evaluation_counts_top1_and_top5(classes: int, tmp_path: Path):
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         images = tf.constant(np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8))
-        params = PARAMS._replace(classes=classes)
-        evaluation = classifier.model_fn(images, tf.constant(labels), tf.estimator.ModeKeys.EVAL, params)
+        evaluation = classifier.model_fn(
+            images, tf.constant(labels), tf.estimator.ModeKeys.EVAL, params("resnet18", classes)
+        )
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            scores = classifier.build_logits(images, "resnet18", classes, False)
+            scores, _ = classifier.build(images, params("resnet18", classes), False)
         session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
         session.run([update for _, update in evaluation.eval_metric_ops.values()])
         found = session.run({name: value for name, (value, _) in evaluation.eval_metric_ops.items()})

@@ -100,8 +100,8 @@ def test_summary(tmp_path: Path):
     done = train("--model", "resnet18", "--summary", "--classes", 10, "--image-size", 64, "--json", tmp_path / "s")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert lines[1].split() == ["conv1", "convolution", "32", "x", "32", "x", "64", "9,408"]
-    assert lines[-1] == "resnet18, 64 x 64, 10 classes: 11,181,642 trainable parameters"
+    assert lines[1].split() == ["conv1", "convolution", "32", "x", "32", "x", "64", "9,408", "9,633,792"]
+    assert lines[-1].startswith("resnet18, 64 x 64, 10 classes: 11,181,642 trainable parameters, ")
     assert json.loads((tmp_path / "s").read_text())["parameters"] == 11_181_642
 
 

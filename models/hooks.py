@@ -1,0 +1,177 @@
+"""What goes on around the steps of a training: progress, checkpoints, evaluation at the end of each epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow.compat.v1 as tf
+
+from models import runs
+from models.classifier import ARRIVED, PROGRESS
+from models.runs import Entry
+
+_SAVE_SECONDS = 600
+"""Between two checkpoints at the most: what a crash costs."""
+
+
+class Watch(tf.train.SessionRunHook):
+    """Times the steps, and how long each waited for its images.
+
+    ``show`` is called after each with loss and top-1; training ends after the step in which ``stop`` became true. The
+    first step, which starts workers and compiles, is not timed. Every ``summary_steps`` the rates go to TensorBoard.
+    """
+
+    def __init__(
+        self, folder: Path | None, batch_size: int, summary_steps: int, show: Callable[[float, float], object],
+        stop: Callable[[], bool],
+    ):  # fmt: skip
+        self._folder, self._batch_size, self._summary_steps = folder, batch_size, summary_steps
+        self._show, self._stop = show, stop
+        self.steps = self.timed = 0
+        self.seconds = self.waited = 0.0
+        self._sums: list[tuple[float, float]] = []
+        self._before = (0, 0.0, 0.0)
+        self._last: float | None = None
+
+    def begin(self) -> None:
+        """Find what to look at in the graph."""
+        self._fetches = [tf.get_collection(PROGRESS)[0], tf.get_collection(ARRIVED)[0], tf.train.get_global_step()]
+
+    def before_run(self, context: Any) -> Any:
+        """Ask for it."""
+        self._started = time.time()
+        return tf.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, context: Any, values: Any) -> None:
+        """Count the step."""
+        (loss, top1), arrived, _ = values.results
+        now = time.time()
+        if self._last is not None:
+            self.timed += 1
+            self.seconds += now - self._last
+            self.waited += max(0.0, arrived - self._started)
+        self._last = now
+        self.steps += 1
+        self._sums.append((float(loss), float(top1)))
+        self._show(float(loss), float(top1))
+        if self._folder and self.steps % self._summary_steps == 0:
+            self._summarize(int(values.results[2]))
+        if self._stop():
+            context.request_stop()
+
+    def pause(self) -> None:
+        """What was done until the next step is not a part of it."""
+        self._last = None
+
+    def means(self) -> tuple[float, float] | None:
+        """Loss and top-1, averaged since this was last asked; None if there was no step."""
+        sums, self._sums = self._sums, []
+        return (sum(loss for loss, _ in sums) / len(sums), sum(top1 for _, top1 in sums) / len(sums)) if sums else None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Rate of the timed steps; None if there was none."""
+        return self.timed * self._batch_size / self.seconds if self.timed else None
+
+    @property
+    def waiting(self) -> float | None:
+        """Share of the timed steps' time that was spent waiting for images."""
+        return min(1.0, self.waited / self.seconds) if self.timed else None
+
+    def _summarize(self, step: int) -> None:
+        timed, seconds, waited = self._before
+        self._before = (self.timed, self.seconds, self.waited)
+        if self.timed == timed:
+            return
+        passed = self.seconds - seconds
+        values = {
+            "images_per_second": (self.timed - timed) * self._batch_size / passed,
+            "data_wait_share": min(1.0, (self.waited - waited) / passed),
+        }
+        summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+        tf.summary.FileWriterCache.get(str(self._folder)).add_summary(summary, step)
+
+
+class Epochs(tf.train.CheckpointSaverListener):
+    """At the end of an epoch, when its checkpoint is saved: evaluates, keeps the best, writes history.
+
+    ``epoch_at`` gives the epochs that are done at a step; the end is where their whole number changes, and at
+    ``last_step``. ``evaluate`` gives the metrics of a checkpoint; None for no evaluation. Training stops if the top-1
+    has not risen for ``patience`` evaluations.
+    """
+
+    def __init__(
+        self, folder: Path, history: list[Entry], epoch_at: Callable[[int], float], last_step: int, watch: Watch,
+        evaluate: Callable[[str], dict[str, float]] | None, patience: int | None,
+    ):  # fmt: skip
+        self._folder, self.history = folder, history
+        self._epoch_at, self._last_step = epoch_at, last_step
+        self._watch, self._evaluate, self._patience = watch, evaluate, patience
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is something to evaluate on."""
+        return self._evaluate is not None
+
+    def is_end(self, step: int) -> bool:
+        """Whether an epoch, or all, ends with ``step``."""
+        return step == self._last_step or (step > 0 and int(self._epoch_at(step)) > int(self._epoch_at(step - 1)))
+
+    def after_save(self, session: Any, step: int) -> bool:
+        """Whether to stop."""
+        # The last of the history may be of this step: a training that goes on saves where it starts.
+        if self.is_end(step) and (not self.history or self.history[-1]["step"] < step):
+            self.add(step, str(self._folder / f"model.ckpt-{step}"))
+        return self.is_exhausted
+
+    def add(self, step: int, checkpoint: str) -> None:
+        """Evaluate ``checkpoint`` and write what it gave."""
+        loss, top1 = self._watch.means() or (None, None)
+        entry: Entry = {"step": int(step), "epoch": round(self._epoch_at(step), 3), "loss": loss, "top1": top1}
+        if self._evaluate:
+            metrics = self._evaluate(checkpoint)
+            entry |= {
+                "eval_loss": float(metrics["cross_entropy"]),
+                "eval_top1": float(metrics["top1"]),
+                "eval_top5": float(metrics["top5"]),
+            }
+            if entry["eval_top1"] > max(_top1s(self.history), default=-1):
+                runs.keep_best(self._folder, checkpoint)
+        self.history.append(entry)
+        runs.save_history(self._folder, self.history)
+        self._watch.pause()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether patience has run out."""
+        top1s = _top1s(self.history)
+        return self._patience is not None and bool(top1s) and len(top1s) - 1 - top1s.index(max(top1s)) >= self._patience
+
+
+class Checkpoints(tf.train.CheckpointSaverHook):
+    """Saves at the start, at the end of each epoch, every ten minutes, and at the end of training."""
+
+    def __init__(self, folder: Path, epochs: Epochs):
+        super().__init__(str(folder), save_secs=_SAVE_SECONDS, listeners=[epochs])
+        self._is_end = epochs.is_end
+
+    def after_create_session(self, session: Any, coordinator: Any) -> None:
+        """Save where training starts."""
+        super().after_create_session(session, coordinator)
+        self._step = int(session.run(self._global_step_tensor))
+
+    def after_run(self, context: Any, values: Any) -> None:
+        """Save if it is time to."""
+        # Counted, because what a step reads may be the number before it as well as after.
+        self._step += 1
+        if self._is_end(self._step) or self._timer.should_trigger_for_step(self._step):
+            self._timer.update_last_triggered_step(self._step)
+            if self._save(context.session, self._step):
+                context.request_stop()
+
+
+def _top1s(history: list[Entry]) -> list[float]:
+    return [entry["eval_top1"] for entry in history if "eval_top1" in entry]

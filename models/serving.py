@@ -1,0 +1,101 @@
+"""A trained network in use: evaluated, asked for its predictions and features, exported."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from tensorflow import image  # whose resize, unlike that of v1, has pixels with centres
+
+from models import NETWORKS
+from models.classifier import Params, model_fn
+from models.runs import RUN, SAVED_MODEL, Description, Trained, save_description
+
+SHOWN_PART = 224 / 256
+"""Side of the centre square that is shown, as a share of an image's short side: Krizhevsky et al. (2012), section 2."""
+
+
+def params_of(description: Description) -> Params:
+    """What the model function needs to know of a network that is not trained any more."""
+    recipe = NETWORKS[description.model].recipe
+    return Params(description.model, description.classes, recipe, 0, 1, 1, description.variant)
+
+
+def evaluate(trained: Trained, input_fn: Callable[[], tf.data.Dataset], folder: Path | None = None) -> dict[str, float]:
+    """``top1``, ``top5`` and ``cross_entropy`` over a dataset; for TensorBoard also in ``folder``/eval, if given."""
+    with tempfile.TemporaryDirectory() as scratch:
+        estimator = _estimator(trained.description, folder or Path(scratch))
+        return estimator.evaluate(input_fn, checkpoint_path=trained.checkpoint)
+
+
+def predictions(trained: Trained, input_fn: Callable[[], tf.data.Dataset]) -> Iterator[dict[str, Any]]:
+    """For each batch of a dataset, what ``model_fn`` predicts: ``labels``, ``classes``, ``scores`` and ``features``."""
+    with tempfile.TemporaryDirectory() as scratch:
+        estimator = _estimator(trained.description, Path(scratch))
+        yield from estimator.predict(input_fn, checkpoint_path=trained.checkpoint, yield_single_examples=False)
+
+
+def export(trained: Trained, folder: Path) -> Path:
+    """Write a SavedModel to ``folder``/saved_model, in place of an earlier one.
+
+    Its default signature takes ``image_bytes``, JPEG files as strings [N], and gives ``labels``, ``classes`` and
+    ``scores`` [N, 5] of the most likely five; its signature ``features`` gives what the last layer sees.
+    """
+    description = trained.description
+
+    def receive() -> tf.estimator.export.TensorServingInputReceiver:
+        encoded = tf.placeholder(tf.string, [None], name="image_bytes")
+        images = tf.map_fn(lambda one: view(one, description.image_size, description.channels), encoded, tf.uint8)
+        return tf.estimator.export.TensorServingInputReceiver(images, {"image_bytes": encoded})
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{SAVED_MODEL}.") as scratch:
+        save_description(Path(scratch), description)
+        exported = _estimator(description, Path(scratch)).export_saved_model(
+            scratch, receive, assets_extra={RUN: str(Path(scratch) / RUN)}, checkpoint_path=trained.checkpoint
+        )
+        shutil.rmtree(folder / SAVED_MODEL, ignore_errors=True)
+        Path(exported.decode()).rename(folder / SAVED_MODEL)
+    return folder / SAVED_MODEL
+
+
+def view(encoded: tf.Tensor, size: int, channels: int) -> tf.Tensor:
+    """What is shown of a JPEG file, a string: its centre, uint8 [size, size, channels]; an image of that size as it is.
+
+    The same as evaluation sees, but for the rounding of the resize.
+    """
+    pixels = tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    short = tf.cast(tf.minimum(height, width), tf.float32)
+    is_exact = tf.logical_and(tf.equal(height, size), tf.equal(width, size))
+    side = tf.where(is_exact, size, tf.maximum(1, tf.cast(tf.round(short * SHOWN_PART), tf.int32)))
+    crop = tf.image.crop_to_bounding_box(pixels, (height - side) // 2, (width - side) // 2, side, side)
+    resized = image.resize(crop, [size, size], "bilinear")
+    return tf.ensure_shape(tf.cast(tf.round(resized), tf.uint8), [size, size, channels])
+
+
+def images_fn(images: np.ndarray, batch_size: int) -> Callable[[], tf.data.Dataset]:
+    """An input function of images, uint8 [N, S, S, C], for ``predictions``."""
+    return lambda: tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
+
+
+def _estimator(description: Description, folder: Path) -> tf.estimator.Estimator:
+    with _alone():
+        return tf.estimator.Estimator(model_fn, str(folder), tf.estimator.RunConfig(), params_of(description))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Within, this process is no part of a cluster."""
+    cluster = os.environ.pop("TF_CONFIG", None)
+    try:
+        yield
+    finally:
+        if cluster is not None:
+            os.environ["TF_CONFIG"] = cluster

@@ -1,0 +1,222 @@
+"""A training from its first step, or from where it was interrupted, to its export."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from models import ModelError, runs, serving
+from models.classifier import Params, model_fn
+from models.devices import Devices, Peers, restart, session_config, strategy
+from models.hooks import Checkpoints, Epochs, Watch
+from models.recipes import Recipe
+from models.runs import Description, Entry, Trained
+
+_KEPT_CHECKPOINTS = 2
+
+_SUMMARIES_AN_EPOCH = 10
+
+_STARVED = 0.1
+"""Share of the time spent waiting for images from which on the loader is called the limit."""
+
+_BODY = r"^(?!head/).*/(kernel|bias|gamma|beta|moving_mean|moving_variance)$"
+_ALL = r"^.*/(kernel|bias|gamma|beta|moving_mean|moving_variance)$"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that has been checked: what, how, where and on what."""
+
+    description: Description
+    recipe: Recipe
+    learning_rate: float
+    steps: int
+    folder: Path
+    devices: Devices
+    init_from: Trained | None = None
+    patience: int | None = None
+    half_precision: bool = False
+    deterministic: bool = False
+
+    @property
+    def params(self) -> Params:
+        """What the model function is told."""
+        what = self.description
+        return Params(
+            what.model, what.classes, self.recipe, self.learning_rate, self.steps, self.steps_per_epoch, what.variant,
+            what.tune, self.half_precision and self.devices.kind == "GPU",
+        )  # fmt: skip
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which an epoch is through, rounded up."""
+        return math.ceil(self.description.records / self.description.batch_size)
+
+    def epoch_at(self, step: int) -> float:
+        """How many epochs ``step`` batches are."""
+        return step * self.description.batch_size / self.description.records
+
+
+class Outcome(NamedTuple):
+    """What a training gave.
+
+    ``images_per_second`` and ``waiting``, the share of the time in which the device waited for images, are of the steps
+    taken now, without the first; None if there were none.
+    """
+
+    step: int
+    images_per_second: float | None
+    waiting: float | None
+    history: list[Entry]
+    saved_model: Path | None
+
+
+def train(
+    job: Job, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object], stop: Callable[[], bool]
+) -> Outcome:
+    """Train from the last checkpoint to the last step, evaluating after each epoch; then export the best.
+
+    ``inputs`` and ``evaluation`` are input functions; those of training begin with the batch that comes next. ``show``
+    is called after each step with its loss and top-1. After the step in which ``stop`` became true, training is saved,
+    and ends without an export. Raises ModelError, and errors of TensorFlow.
+    """
+    start = runs.steps_done(job.folder, job.description)
+    is_chief = job.devices.is_chief
+    watch = Watch(job.folder if is_chief else None, job.description.batch_size, _summary_steps(job), show, stop)
+    evaluate = _evaluator(job, evaluation) if evaluation else None
+    history = runs.load_history(job.folder, start)
+    epochs = Epochs(job.folder, history, job.epoch_at, job.steps, watch, evaluate, job.patience)
+    if is_chief:
+        _prepare(job)
+    if start < job.steps and not epochs.is_exhausted:
+        _fit(job, inputs, watch, epochs, is_new=start == 0)
+    step = start + watch.steps
+    if not is_chief or stop():
+        return Outcome(step, watch.images_per_second, watch.waiting, history, None)
+    _evaluate_at_the_end(job, epochs, step)
+    exported = serving.export(runs.find(job.folder), job.folder)
+    return Outcome(step, watch.images_per_second, watch.waiting, history, exported)
+
+
+def measure(job: Job) -> float:
+    """Images/s of training on one random batch that stays on the device: what the network allows at the most."""
+    watch = Watch(None, job.description.batch_size, 1, lambda loss, top1: None, lambda: False)
+    with tempfile.TemporaryDirectory() as scratch:
+        estimator = tf.estimator.Estimator(model_fn, scratch, _config(job, saves=False), job.params)
+        estimator.train(lambda: _one_batch(job.description), hooks=[watch], max_steps=job.steps)
+    if watch.images_per_second is None:
+        raise ModelError("one step is not enough to measure a rate: give --steps 2 or more")
+    return watch.images_per_second
+
+
+def limit(waiting: float) -> str:
+    """One line: whether the loader or the device limits a training that waits for that share of its time."""
+    if waiting < _STARVED:
+        return f"the device is the limit: it waited for images in {waiting:.0%} of the time"
+    return (
+        f"the loader is the limit: the device waited for images in {waiting:.0%} of the time; "
+        "'ingest profile SHARDS' says what to change"
+    )
+
+
+def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, is_new: bool) -> None:
+    if job.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    peers = Peers(job.devices)
+    peers.watch()
+    hooks: list[Any] = [watch, _Last(job.steps, peers)]
+    if job.devices.is_chief:
+        hooks.append(Checkpoints(job.folder, epochs))
+    # Weights, but neither the optimiser's memory nor the step.
+    init_from = job.init_from if is_new else None
+    kept = init_from and tf.estimator.WarmStartSettings(init_from.checkpoint, [_kept_names(job)])
+    try:
+        estimator = tf.estimator.Estimator(model_fn, str(job.folder), _config(job), job.params, warm_start_from=kept)
+        if job.devices.hosts == 1:
+            estimator.train(inputs, hooks=hooks, max_steps=job.steps)
+        else:
+            # It is what starts the servers; the chief evaluates by itself, with the others.
+            spec = tf.estimator.TrainSpec(inputs, job.steps, hooks)
+            tf.estimator.train_and_evaluate(estimator, spec, tf.estimator.EvalSpec(inputs, steps=1))
+    except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError) as error:
+        if job.devices.hosts == 1:
+            raise
+        restart(f"another host is lost ({str(error).splitlines()[0]})")
+    finally:
+        peers.release()
+
+
+class _Last(tf.train.SessionRunHook):
+    """Lets go of the other hosts as soon as the last step is done, before this host saves and evaluates."""
+
+    def __init__(self, steps: int, peers: Peers):
+        self._steps, self._peers = steps, peers
+
+    def before_run(self, context: Any) -> Any:
+        return tf.train.SessionRunArgs(tf.train.get_global_step())
+
+    def after_run(self, context: Any, values: Any) -> None:
+        if values.results + 1 >= self._steps or context.stop_requested:
+            self._peers.release()
+
+
+def _config(job: Job, saves: bool = True) -> tf.estimator.RunConfig:
+    return tf.estimator.RunConfig(
+        tf_random_seed=job.description.seed % 2**31,
+        # Our own hook saves; this is for the number that is kept.
+        save_checkpoints_secs=None,
+        save_checkpoints_steps=None,
+        keep_checkpoint_max=_KEPT_CHECKPOINTS,
+        save_summary_steps=_summary_steps(job) if saves else 1_000_000,
+        log_step_count_steps=None,
+        session_config=session_config(job.devices, job.half_precision),
+        train_distribute=strategy(job.devices),
+    )
+
+
+def _summary_steps(job: Job) -> int:
+    return max(1, min(100, job.steps_per_epoch // _SUMMARIES_AN_EPOCH))
+
+
+def _kept_names(job: Job) -> str:
+    same = job.init_from is not None and job.init_from.description.classes == job.description.classes
+    return _ALL if same else _BODY
+
+
+def _prepare(job: Job) -> None:
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        runs.save_description(job.folder, job.description)
+    except OSError as error:
+        raise ModelError(f"{job.folder}: cannot be used ({error.strerror}): give another --model-dir") from error
+
+
+def _evaluator(job: Job, evaluation: Any) -> Callable[[str], dict[str, float]]:
+    def evaluate(checkpoint: str) -> dict[str, float]:
+        return serving.evaluate(Trained(checkpoint, job.description), evaluation, job.folder)
+
+    return evaluate
+
+
+def _evaluate_at_the_end(job: Job, epochs: Epochs, step: int) -> None:
+    """Once for a training that was through already, or is evaluated on data only now."""
+    last = epochs.history[-1] if epochs.history else None
+    if last is None or last["step"] < step or (epochs.evaluates and "eval_top1" not in last):
+        epochs.add(step, str(job.folder / f"model.ckpt-{step}"))
+
+
+def _one_batch(description: Description) -> Any:
+    shape = (description.batch_size, description.image_size, description.image_size, description.channels)
+    images = tf.random.stateless_uniform(shape, (0, 0), 0, 256, tf.int32)
+    labels = tf.random.stateless_uniform(shape[:1], (1, 0), 0, len(description.classes), tf.int32)
+    kept = [
+        tf.get_variable(name, initializer=value, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
+        for name, value in (("images", tf.cast(images, tf.uint8)), ("labels", labels))
+    ]
+    return kept[0].read_value(), kept[1].read_value()
