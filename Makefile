@@ -32,10 +32,10 @@ demo: $(INSTALLED)
 	$(BIN)/ingest profile demo/train-lmdb --seconds 8
 	@$(call say,4. AlexNet learns. At 64 pixels instead of 224 and in minutes instead of days.)
 	$(BIN)/python train.py --model alexnet --data demo/train-tfrecord --eval-data demo/val --model-dir demo/alexnet \
-	  --image-size 64 --batch-size 32 --epochs 20 --json demo/alexnet.json
+	  --image-size 64 --batch-size 32 --epochs 20 --schedule cosine --warm-up 0.05 --json demo/alexnet.json
 	@$(call say,5. ResNet-18 learns. From the other format: nothing but the name changes.)
 	$(BIN)/python train.py --model resnet18 --data demo/train-lmdb --eval-data demo/val --model-dir demo/resnet18 \
-	  --image-size 64 --batch-size 32 --epochs 15 --json demo/resnet18.json
+	  --image-size 64 --batch-size 32 --epochs 15 --schedule cosine --json demo/resnet18.json
 	@$(BIN)/python -c "$$CONCLUSION"
 
 test: $(INSTALLED)

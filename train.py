@@ -31,11 +31,8 @@ if TYPE_CHECKING:
     from models.training import Job, Outcome
 
 LOADERS = ("ours", "naive", "tf.data", "tensorpack")
-_SYNTHETIC_STEPS = 50
+_SYNTHETIC_STEPS, _SYNTHETIC_SECONDS = 10_000, 10.0
 _EVALUATION_BATCH = 256
-_BOTTLENECK = 32
-_SHOWN_FILTER = 5
-"""Side of the convolutions from which on the table says what a bottleneck would save."""
 
 # Flags that say how to train; with a network that is only used they would do nothing.
 _OF_TRAINING = (
@@ -182,22 +179,15 @@ def _add_questions(group: Any) -> None:
 def _summarize(args: argparse.Namespace) -> None:
     if args.model is None:
         raise OptionError(f"give --model NAME: {', '.join(NETWORKS)}")
-    from models.summary import behind_a_bottleneck, table
+    from models.summary import table, text
 
     size, channels, classes = _shape(args)
     layers = table(args.model, size, channels, classes)
     total = sum(layer.parameters for layer in layers)
     operations = sum(layer.multiply_adds for layer in layers)
-    print(f"{'layer':<28}{'kind':<16}{'output':<18}{'parameters':>12}{'multiply-adds':>16}")
-    for layer in layers:
-        shape = " x ".join(map(str, layer.output))
-        print(f"{layer.name:<28}{layer.kind:<16}{shape:<18}{layer.parameters:>12,}{layer.multiply_adds:>16,}")
+    print(text(layers))
     costs = f"{total:,} trainable parameters, {operations:,} multiply-adds"
     print(f"{args.model}, {size} x {size}, {classes} classes: {costs}")
-    for layer in layers:
-        if layer.inputs and layer.inputs > _BOTTLENECK and layer.filter_size >= _SHOWN_FILTER:
-            small, rest = behind_a_bottleneck(layer, _BOTTLENECK)
-            print(f"{layer.name}: {layer.weights:,} weights; behind a 1x1 layer of {_BOTTLENECK}: {small:,} + {rest:,}")
     rows = [layer._asdict() for layer in layers]
     save_json(
         args.json,
@@ -269,7 +259,7 @@ def _checked(args: argparse.Namespace) -> Job:
 
     trained = runs.find(args.init_from) if args.init_from else None
     if trained:
-        size = _check_fits(args, trained.description, manifest.channels)
+        size = trained.description.size_for(args.model, args.image_size, manifest.channels)
     description = runs.Description(
         args.model, size, manifest.channels, manifest.classes, manifest.records, batch_size, args.seed,
         args.tune or "all", _variant(args, trained),
@@ -323,21 +313,6 @@ def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
     if found.replicas > 1 and (args.loader != "ours" or args.synthetic):
         raise OptionError("--loader and --synthetic feed one device: give --devices cpu:1 or gpu:1")
     return found
-
-
-def _check_fits(args: argparse.Namespace, trained: Description, channels: int) -> int:
-    """The image size, if the weights of ``trained`` can start this training."""
-    if trained.model != args.model:
-        raise OptionError(f"{args.init_from}: is of {trained.model}, and --model is {args.model}")
-    if trained.channels != channels:
-        raise IngestError(
-            f"{args.init_from}: is of images with {trained.channels} channels, {args.data} has {channels}"
-        )
-    size = args.image_size if args.image_size is not None else trained.image_size
-    # A ResNet ends with a mean over all places; the others have a weight for each.
-    if size != trained.image_size and NETWORKS[args.model].depth is None:
-        raise OptionError(f"--image-size {size}: {args.init_from} has weights for {trained.image_size}")
-    return size
 
 
 def _check_same_kind(data: Path, classes: tuple[str, ...], channels: int, other: Path) -> None:
@@ -443,7 +418,8 @@ def _measure_device(args: argparse.Namespace) -> None:
     rate = _learning_rate(args, recipe.batch_size)
     job = training.Job(description, recipe, rate, steps, Path(), devices, half_precision=args.mixed_precision)
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
-    result["images_per_second"] = round(training.measure(job), 1)
+    seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
+    result["images_per_second"] = round(training.measure(job, seconds), 1)
     print(json.dumps(result))
     save_json(args.json, result)
 

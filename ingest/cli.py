@@ -213,7 +213,9 @@ def _add_profile(commands: Any) -> None:
         "profile",
         help="measure the loader, stage by stage",
         description="Measure how fast training batches of SHARDS are made, stage by stage, and name the slowest.",
-        epilog="example:\n  ingest profile shards/train --workers 8",
+        epilog="examples:\n"
+        "  ingest profile shards/train --workers 8\n"
+        "  ingest profile shards/train --model resnet50 --batch-size 256",
     )
     parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
@@ -222,6 +224,7 @@ def _add_profile(commands: Any) -> None:
     parser.add_argument(
         "--seconds", type=float, default=15, metavar="S", help="time to measure, besides warming up (default: 15)"
     )
+    parser.add_argument("--model", metavar="NAME", help="of train.py: how fast is the device alone, beside the loader")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the figures to FILE, too")
     parser.set_defaults(run=_profile)
 
@@ -322,9 +325,9 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _profile(args: argparse.Namespace) -> None:
-    from ingest.profile import Profile, ProfileOptions, profile
+    from ingest.profile import Profile, ProfileOptions, comparison, profile
 
-    options = ProfileOptions(args.batch_size, args.image_size, args.workers, args.seconds)
+    options = ProfileOptions(args.batch_size, args.image_size, args.workers, args.seconds, args.model)
     result: Profile = profile(args.shards, options)
     print(
         f"{result.records:,} records, {result.format}, encoding {result.encoding}; batches of "
@@ -334,8 +337,13 @@ def _profile(args: argparse.Namespace) -> None:
     for stage, rate in result.prefix_images_per_second.items():
         plus = "" if stage == "read" else "+ "
         print(f"  {plus + stage:<22}{rate:>12,.0f}{result.stage_microseconds[stage]:>20,.0f}")
-    print(f"{f'the stream, workers: {result.workers}':<24}{result.stream_images_per_second:>12,.0f}\n")
-    print(result.verdict)
+    stream, device = result.stream_images_per_second, result.device_images_per_second
+    print(f"{f'the stream, workers: {result.workers}':<24}{stream:>12,.0f}")
+    if device is not None:
+        print(f"{f'the device, {result.model}':<24}{device:>12,.0f}")
+    print(f"\n{result.verdict}")
+    if device is not None:
+        print(comparison(stream, device))
     save_json(args.json, asdict(result))
 
 

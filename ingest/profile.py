@@ -7,6 +7,9 @@ Then the whole stream is measured, with workers: last, because its workers are b
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ import numpy as np
 from ingest import order, progress, views
 from ingest.batches import BatchOptions, batches
 from ingest.dataset import Dataset
-from ingest.errors import OptionError, RecordError
+from ingest.errors import IngestError, OptionError, RecordError
 from ingest.workers import count
 
 HAND_OFF = "hand-off"
@@ -35,12 +38,16 @@ _MIN_IMAGES = 64
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """What to measure, and for how many ``seconds`` in all, warming up not counted."""
+    """What to measure, and for how many ``seconds`` in all, warming up and ``model`` not counted.
+
+    ``model`` is a network of train.py, whose training on one batch that stays on the device is measured, too.
+    """
 
     batch_size: int = 64
     image_size: int = 224
     workers: int | None = None
     seconds: float = 15.0
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.seconds <= 86_400:
@@ -61,7 +68,8 @@ class ProfileOptions:
 class Profile:
     """Rates in images/s of each prefix in one process and of the stream; microseconds that each stage adds an image.
 
-    The microseconds are of one core: they add up to what the stream takes on the cores it has.
+    The microseconds are of one core: they add up to what the stream takes on the cores it has. The device's rate is of
+    training ``model`` alone; None without one.
     """
 
     format: str
@@ -77,6 +85,8 @@ class Profile:
     stage_microseconds: dict[str, float]
     slowest: str
     verdict: str
+    model: str | None = None
+    device_images_per_second: float | None = None
 
 
 def profile(shards: str | Path, options: ProfileOptions) -> Profile:
@@ -92,6 +102,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     cores = min(max(workers, 1), count(None))
     microseconds = stage_microseconds(rates, stream, cores)
     slowest = max(microseconds, key=lambda stage: microseconds[stage])
+    device = device_rate(options.model, options, len(dataset.manifest.classes)) if options.model else None
     return Profile(
         format=dataset.manifest.format,
         encoding=dataset.manifest.encoding,
@@ -106,6 +117,30 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         stage_microseconds=microseconds,
         slowest=slowest,
         verdict=verdict(slowest, microseconds[slowest], stream, workers, cores),
+        model=options.model,
+        device_images_per_second=device,
+    )
+
+
+def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
+    """Images/s of training ``model`` on one batch that stays on the device: the upper bound of the network alone.
+
+    Measured by ``train.py --synthetic``, in a process of its own. Raises IngestError where that fails.
+    """
+    words = ["--model", model, "--synthetic", "--classes", classes, "--batch-size", options.batch_size]
+    command = [sys.executable, "-m", "train", *map(str, words), "--image-size", str(options.image_size)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise IngestError((done.stderr.splitlines() or ["train.py: ended without a word"])[-1])
+    return json.loads(done.stdout)["images_per_second"]
+
+
+def comparison(stream: float, device: float) -> str:
+    """One line: which of loader and device limits a training, and by how much."""
+    if stream < device:
+        return f"the loader is the limit: it gives {stream:,.0f} images/s, the device alone takes {device:,.0f}"
+    return (
+        f"the device is the limit: it takes {device:,.0f} images/s, the loader gives {stream / device:,.1f} times that"
     )
 
 

@@ -49,6 +49,20 @@ class Description:
         """The names of the fields that differ."""
         return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
 
+    def size_for(self, model: str, image_size: int | None, channels: int) -> int:
+        """The image size of a training of ``model`` that starts from this network; its own, unless one is given.
+
+        Raises ModelError if its weights do not fit.
+        """
+        if self.model != model:
+            raise ModelError(f"--init-from is of {self.model}, and --model is {model}")
+        if self.channels != channels:
+            raise ModelError(f"--init-from is of images with {self.channels} channels, and the data have {channels}")
+        # A ResNet ends with a mean over all places; the others have a weight for each.
+        if image_size not in (None, self.image_size) and NETWORKS[model].depth is None:
+            raise ModelError(f"--image-size {image_size}: --init-from has weights for {self.image_size}")
+        return image_size or self.image_size
+
 
 class Trained(NamedTuple):
     """A trained network: the prefix of its checkpoint, and what it is."""

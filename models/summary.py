@@ -11,6 +11,8 @@ from models import NETWORKS
 from models.classifier import Params, build
 from models.recipes import Variant
 
+_BOTTLENECK, _LARGE_FILTER = 32, 5
+
 
 class Layer(NamedTuple):
     """A row of a network's table.
@@ -49,6 +51,20 @@ def behind_a_bottleneck(layer: Layer, filters: int) -> tuple[int, int]:
     if not layer.inputs:
         raise ValueError(f"{layer.name} is no convolution")
     return layer.inputs * filters, layer.weights // layer.inputs * filters
+
+
+def text(layers: list[Layer]) -> str:
+    """The table for people to read, and what a bottleneck in front of large filters would save."""
+    lines = [f"{'layer':<28}{'kind':<16}{'output':<18}{'parameters':>12}{'multiply-adds':>16}"]
+    for layer in layers:
+        shape = " x ".join(map(str, layer.output))
+        lines.append(f"{layer.name:<28}{layer.kind:<16}{shape:<18}{layer.parameters:>12,}{layer.multiply_adds:>16,}")
+    for layer in layers:
+        if layer.inputs > _BOTTLENECK and layer.filter_size >= _LARGE_FILTER:
+            small, rest = behind_a_bottleneck(layer, _BOTTLENECK)
+            behind = f"behind a 1x1 layer of {_BOTTLENECK}: {small:,} + {rest:,}"
+            lines.append(f"{layer.name}: {layer.weights:,} weights; {behind}")
+    return "\n".join(lines)
 
 
 def _layer(operation: tf.Operation, kind: str, sizes: dict[str, int]) -> Layer:

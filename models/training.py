@@ -104,9 +104,16 @@ def train(
     return Outcome(step, watch.images_per_second, watch.waiting, history, exported)
 
 
-def measure(job: Job) -> float:
-    """Images/s of training on one random batch that stays on the device: what the network allows at the most."""
-    watch = Watch(None, job.description.batch_size, 1, lambda loss, top1: None, lambda: False)
+def measure(job: Job, seconds: float) -> float:
+    """Images/s of training on one random batch that stays on the device: what the network allows at the most.
+
+    Over ``seconds`` or the job's steps, whichever is less, but over two steps at the least.
+    """
+
+    def is_enough() -> bool:
+        return watch.timed > 1 and watch.seconds >= seconds
+
+    watch = Watch(None, job.description.batch_size, 1, lambda loss, top1: None, is_enough)
     with tempfile.TemporaryDirectory() as scratch:
         estimator = tf.estimator.Estimator(model_fn, scratch, _config(job, saves=False), job.params)
         estimator.train(lambda: _one_batch(job.description), hooks=[watch], max_steps=job.steps)
