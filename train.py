@@ -246,6 +246,8 @@ def _checked(args: argparse.Namespace) -> Job:
         raise OptionError("--patience needs --eval-data SHARDS: it counts evaluations")
     if (args.init_from is None) != (args.tune is None):
         raise OptionError("give --init-from CHECKPOINT|SAVEDMODEL and --tune head|all together")
+    if args.no_shuffle and args.loader != "ours":
+        raise OptionError(f"--no-shuffle: one class after the other is not in --loader {args.loader}")
     size = _image_size(args, NETWORKS[args.model])
     recipe = _recipe(args)
     manifest = load_manifest(args.data)

@@ -95,6 +95,8 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     if not len(dataset):
         raise RecordError(f"{shards}: the dataset has no records")
     workers = count(options.workers)
+    # First: it is what a wrong name ends.
+    device = device_rate(options.model, options, len(dataset.manifest.classes)) if options.model else None
     prefixes = _prefixes(dataset, options)
     with progress.bar(_ROUNDS * (len(prefixes) + 1), "measuring", "runs") as bar:
         rates = _measure(prefixes, options, bar.update)
@@ -102,7 +104,6 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     cores = min(max(workers, 1), count(None))
     microseconds = stage_microseconds(rates, stream, cores)
     slowest = max(microseconds, key=lambda stage: microseconds[stage])
-    device = device_rate(options.model, options, len(dataset.manifest.classes)) if options.model else None
     return Profile(
         format=dataset.manifest.format,
         encoding=dataset.manifest.encoding,
@@ -131,7 +132,7 @@ def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
     command = [sys.executable, "-m", "train", *map(str, words), "--image-size", str(options.image_size)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise IngestError((done.stderr.splitlines() or ["train.py: ended without a word"])[-1])
+        raise IngestError((done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1])
     return json.loads(done.stdout)["images_per_second"]
 
 

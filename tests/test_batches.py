@@ -116,6 +116,35 @@ def test_start_batch_gives_the_rest(shards: dict[str, Path], training: bool, wor
         )
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_hosts_have_every_batch_between_them(shards: dict[str, Path], training: bool):
+    whole = [batch.images.tobytes() for batch in stream(shards["lmdb"], training=training, epochs=2)]
+    for hosts in (2, 3):
+        shares = [stream(shards["lmdb"], training=training, epochs=2, start_batch=h, every=hosts) for h in range(hosts)]
+        for host, share in enumerate(shares):
+            assert [batch.images.tobytes() for batch in share] == whole[host::hosts]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_shuffle_an_epoch_goes_from_class_to_class(shards: dict[str, Path], workers: int):
+    dataset = Dataset(shards["lmdb"])
+    packed = [dataset[i].label for i in range(36)]
+    batches = list(stream(shards["lmdb"], training=True, shuffle=False, augment=False, epochs=2, workers=workers))
+    assert packed != sorted(packed)
+    assert np.concatenate([batch.labels for batch in batches]).tolist() == 2 * sorted(packed)
+    images, out = np.concatenate([batch.images for batch in batches]), np.empty((SIZE, SIZE, 3), np.uint8)
+    for position, number in enumerate(sorted(range(36), key=lambda i: packed[i])):
+        views.evaluation_view(dataset[number], out)
+        assert np.array_equal(images[position], out)
+
+
+def test_the_smallest_crop_is_an_option():
+    draws = order.draws(0, 0, 0, 300).tolist()
+    areas = [r.height * r.width / 1e6 for r in (views.random_resized_crop(1000, 1000, d, 0.5) for d in draws)]
+    assert 0.49 < min(areas) < 0.55
+    assert max(areas) > 0.9
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_without_epochs_training_has_no_end_and_evaluation_one_pass(shards: dict[str, Path], workers: int):
     endless = batches.batches(shards["lmdb"], BatchOptions(7, True, SIZE, workers=workers))
