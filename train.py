@@ -14,7 +14,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +21,14 @@ from ingest import progress
 from ingest.cli import Parser, guarded, place, save_json, writable
 from ingest.errors import IngestError, OptionError
 from ingest.manifest import load_manifest
-from models import NETWORKS, ModelError, Network
-from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, SCHEDULES, Recipe, Variant
+from models import NETWORKS, ModelError, Network, flags
+from models.recipes import Recipe, Variant
 
 if TYPE_CHECKING:
     from models.devices import Devices
     from models.runs import Description, Trained
     from models.training import Job, Outcome
 
-LOADERS = ("ours", "naive", "tf.data", "tensorpack")
 _SYNTHETIC_STEPS, _SYNTHETIC_SECONDS = 10_000, 10.0
 _EVALUATION_BATCH = 256
 
@@ -115,47 +113,15 @@ def _parser() -> Parser:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of order, crops and weights (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: one a core)")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
-    _add_recipe(parser.add_argument_group("the recipe", "Defaults are those of the network's paper."))
-    _add_machine(parser.add_argument_group("the machine"))
+    flags.add_recipe(parser.add_argument_group("the recipe", "Defaults are those of the network's paper."))
+    flags.add_machine(parser.add_argument_group("the machine"))
     _add_uses(parser.add_argument_group("a trained network"))
-    _add_questions(parser.add_argument_group("what if"))
+    flags.add_variant(parser.add_argument_group("what if"))
     parser.add_argument("--summary", action="store_true", help="print the network's layers and what they cost, and end")
     parser.add_argument(
         "--classes", type=int, metavar="N", help="with --summary, --synthetic (default: 1000; lenet 10)"
     )
     return parser
-
-
-def _add_recipe(group: Any) -> None:
-    length = group.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=float, metavar="N", help="default: 90; lenet 10")
-    length.add_argument("--steps", type=int, metavar="N", help="batches to train on, instead of epochs")
-    group.add_argument("--batch-size", metavar="N", help="or 'all'; the learning rate follows, unless it is given")
-    group.add_argument("--optimizer", choices=OPTIMIZERS, help="default: sgd, with momentum")
-    group.add_argument("--learning-rate", type=float, metavar="R", help="the highest, with the batches as they are")
-    group.add_argument("--schedule", choices=SCHEDULES, help="how the rate falls (default: step; lenet cosine)")
-    group.add_argument("--warm-up", type=float, metavar="SHARE", help="of the training in which the rate rises")
-    group.add_argument("--weight-decay", type=float, metavar="D")
-    group.add_argument("--label-smoothing", type=float, metavar="SHARE", help="default: 0")
-    group.add_argument(
-        "--crop", type=float, metavar="SHARE", help="of the area that is shown, at least (default: 0.08)"
-    )
-    group.add_argument("--patience", type=int, metavar="N", help="stop when top-1 has not risen for N evaluations")
-
-
-def _add_machine(group: Any) -> None:
-    group.add_argument(
-        "--devices", metavar="KIND:N", help="gpu:2, or cpu:2 for logical ones (default: all GPUs, or the CPU)"
-    )
-    group.add_argument("--mixed-precision", action="store_true", help="compute in 16 bits where that is safe")
-    group.add_argument("--xla", action="store_true", help="compile the network with XLA")
-    group.add_argument(
-        "--deterministic", action="store_true", help="the same weights, to the bit, from the same command"
-    )
-    group.add_argument(
-        "--synthetic", action="store_true", help="how fast the device is alone: one batch, over and over"
-    )
-    group.add_argument("--loader", choices=LOADERS, default="ours", help="how to load, to compare (default: ours)")
 
 
 def _add_uses(group: Any) -> None:
@@ -167,13 +133,6 @@ def _add_uses(group: Any) -> None:
     group.add_argument("--predict", nargs="+", type=Path, metavar="IMAGE", help="the five most likely classes of each")
     group.add_argument("--features", type=place, metavar="SHARDS", help="what the last layer sees of each record ...")
     group.add_argument("--out", type=writable, metavar="FILE.npz", help="... with keys and labels, to this file")
-
-
-def _add_questions(group: Any) -> None:
-    group.add_argument("--pixel-range", choices=PIXEL_RANGES, help="raw pixels, 0 to 1 or 255 (default: standard)")
-    group.add_argument("--initializer", choices=INITIALIZERS, help="zeros: all weights start as zero")
-    group.add_argument("--no-bias", action="store_true", help="no intercepts in any layer")
-    group.add_argument("--no-shuffle", action="store_true", help="one class after the other in every epoch")
 
 
 def _summarize(args: argparse.Namespace) -> None:
@@ -242,7 +201,7 @@ def _checked(args: argparse.Namespace) -> Job:
     """The training that ``args`` asks for. Raises where it cannot succeed, before anything slow is begun."""
     if args.data is None or args.model_dir is None:
         raise OptionError("give --data SHARDS and --model-dir DIR, or --summary")
-    if args.patience is not None and args.eval_data is None:
+    if args.patience is not None and _positive("--patience", args.patience) and args.eval_data is None:
         raise OptionError("--patience needs --eval-data SHARDS: it counts evaluations")
     if (args.init_from is None) != (args.tune is None):
         raise OptionError("give --init-from CHECKPOINT|SAVEDMODEL and --tune head|all together")
@@ -264,46 +223,27 @@ def _checked(args: argparse.Namespace) -> Job:
         size = trained.description.size_for(args.model, args.image_size, manifest.channels)
     description = runs.Description(
         args.model, size, manifest.channels, manifest.classes, manifest.records, batch_size, args.seed,
-        args.tune or "all", _variant(args, trained),
+        args.tune or "all", flags.variant(args, trained.description.variant if trained else Variant()),
     )  # fmt: skip
     return training.Job(
-        description, recipe, _learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
-        _devices(args, batch_size), trained, args.patience and _positive("--patience", args.patience),
+        description, recipe, flags.learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
+        _devices(args, batch_size), trained, args.patience,
         args.mixed_precision, args.deterministic,
     )  # fmt: skip
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    """The network's recipe with what flags override."""
-    recipe = NETWORKS[args.model].recipe
-    names = ("epochs", "optimizer", "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing", "crop")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.batch_size not in (None, "all"):
-        given["batch_size"] = _batch_size(args.batch_size)
-    if args.crop is not None and not recipe.augment:
-        raise OptionError(f"--crop: {args.model} is trained on whole images")
     try:
-        return replace(recipe, **given)
+        return flags.recipe(args)
     except ValueError as error:
-        raise OptionError(f"--{error}") from error
+        raise OptionError(str(error)) from error
 
 
 def _batch_size(text: str) -> int:
     try:
-        return _positive("--batch-size", int(text))
+        return flags.batch_size(text)
     except ValueError as error:
-        raise OptionError(f"--batch-size {text}: give a number, or 'all'") from error
-
-
-def _learning_rate(args: argparse.Namespace, batch_size: int) -> float:
-    return args.learning_rate if args.learning_rate is not None else NETWORKS[args.model].recipe.peak(batch_size)
-
-
-def _variant(args: argparse.Namespace, trained: Trained | None) -> Variant:
-    """What the flags say, or else what the network was trained with."""
-    variant = trained.description.variant if trained else Variant()
-    given = {name: getattr(args, name) for name in ("pixel_range", "initializer") if getattr(args, name) is not None}
-    return replace(variant, **given, bias=variant.bias and not args.no_bias)
+        raise OptionError(str(error)) from error
 
 
 def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
@@ -414,10 +354,10 @@ def _measure_device(args: argparse.Namespace) -> None:
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
     description = runs.Description(
         args.model, size, channels, tuple(map(str, range(classes))), recipe.batch_size, recipe.batch_size, args.seed,
-        "all", _variant(args, None),
+        "all", flags.variant(args, Variant()),
     )  # fmt: skip
     devices = _devices(args, recipe.batch_size)
-    rate = _learning_rate(args, recipe.batch_size)
+    rate = flags.learning_rate(args, recipe.batch_size)
     job = training.Job(description, recipe, rate, steps, Path(), devices, half_precision=args.mixed_precision)
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
