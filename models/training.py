@@ -95,7 +95,7 @@ def train(
     if is_chief:
         _prepare(job)
     if start < job.steps and not epochs.is_exhausted:
-        _fit(job, inputs, watch, epochs, is_new=start == 0)
+        _fit(job, inputs, watch, epochs, start)
     step = start + watch.steps
     if not is_chief or stop():
         return Outcome(step, watch.images_per_second, watch.waiting, history, None)
@@ -132,16 +132,16 @@ def limit(waiting: float) -> str:
     )
 
 
-def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, is_new: bool) -> None:
+def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> None:
     if job.deterministic:
         tf.config.experimental.enable_op_determinism()
     peers = Peers(job.devices)
     peers.watch()
-    hooks: list[Any] = [watch, _Last(job.steps, peers)]
+    hooks: list[Any] = [watch, _Last(job.steps - start, peers)]
     if job.devices.is_chief:
         hooks.append(Checkpoints(job.folder, epochs))
     # Weights, but neither the optimiser's memory nor the step.
-    init_from = job.init_from if is_new else None
+    init_from = job.init_from if start == 0 else None
     kept = init_from and tf.estimator.WarmStartSettings(init_from.checkpoint, [_kept_names(job)])
     try:
         estimator = tf.estimator.Estimator(model_fn, str(job.folder), _config(job), job.params, warm_start_from=kept)
@@ -163,13 +163,11 @@ class _Last(tf.train.SessionRunHook):
     """Lets go of the other hosts as soon as the last step is done, before this host saves and evaluates."""
 
     def __init__(self, steps: int, peers: Peers):
-        self._steps, self._peers = steps, peers
-
-    def before_run(self, context: Any) -> Any:
-        return tf.train.SessionRunArgs(tf.train.get_global_step())
+        self._left, self._peers = steps, peers
 
     def after_run(self, context: Any, values: Any) -> None:
-        if values.results + 1 >= self._steps or context.stop_requested:
+        self._left -= 1
+        if self._left <= 0 or context.stop_requested:
             self._peers.release()
 
 
