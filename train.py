@@ -302,7 +302,10 @@ def _evaluation_inputs(shards: Path, what: Description, workers: int | None, bat
 def _explained(error: Exception, *inputs: Any) -> IngestError:
     """The loader's own error, if it was one, or else TensorFlow's in one line."""
     failures = [failure for each in inputs if (failure := getattr(each, "failure", None))]
-    return failures[0] if failures else IngestError(f"TensorFlow failed: {str(error).splitlines()[0]}")
+    # Before what it says there may be a heading, and where in the graph it was.
+    headings = ("Graph execution error", "Detected at", "Node: ")
+    lines = [line for line in str(error).splitlines() if line and not line.startswith(headings)]
+    return (failures or [IngestError(f"TensorFlow failed: {(lines or [type(error).__name__])[0]}")])[0]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -134,7 +135,8 @@ def _report(images: tf.Tensor, loss: tf.Tensor, top1: tf.Tensor, rate: tf.Tensor
     # Not by all_reduce, for which sessions of several devices wait for ever.
     tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [tf.stack([loss, top1])]))
     with tf.control_dependencies([images]), tf.device("CPU"):
-        tf.add_to_collection(ARRIVED, tf.timestamp())
+        # TensorFlow's own timestamp is refused where operations are to be deterministic.
+        tf.add_to_collection(ARRIVED, tf.numpy_function(time.time, [], tf.float64))
     tf.summary.scalar("learning_rate", rate)
     tf.summary.scalar("cross_entropy", loss)
     tf.summary.scalar("top1", top1)

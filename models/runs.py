@@ -130,7 +130,8 @@ def keep_best(folder: Path, checkpoint: str) -> None:
             os.link(file, best / file.name)
         except OSError:  # a file system without hard links
             shutil.copyfile(file, best / file.name)
-    tf.train.update_checkpoint_state(str(best), str(best / Path(checkpoint).name))
+    # By its name alone, as training does in its own folder: the folder may be moved.
+    tf.train.update_checkpoint_state(str(best.absolute()), Path(checkpoint).name)
     kept = {"checkpoint", *(file.name for file in files)}
     for file in best.iterdir():
         if file.name not in kept:

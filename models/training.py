@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
+from tensorflow import config  # v1 has no determinism
 
 from models import ModelError, runs, serving
 from models.classifier import Params, model_fn
@@ -134,7 +135,7 @@ def limit(waiting: float) -> str:
 
 def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> None:
     if job.deterministic:
-        tf.config.experimental.enable_op_determinism()
+        config.experimental.enable_op_determinism()
     peers = Peers(job.devices)
     peers.watch()
     hooks: list[Any] = [watch, _Last(job.steps - start, peers)]
