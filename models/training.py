@@ -26,8 +26,8 @@ _SUMMARIES_AN_EPOCH = 10
 _STARVED = 0.1
 """Share of the time spent waiting for images from which on the loader is called the limit."""
 
-_BODY = r"^(?!head/).*/(kernel|bias|gamma|beta|moving_mean|moving_variance)$"
-_ALL = r"^.*/(kernel|bias|gamma|beta|moving_mean|moving_variance)$"
+_BODY = r"^(?!head/).*/(kernel|bias|gamma|beta|moving_mean|moving_variance):0$"
+_ALL = r"^.*/(kernel|bias|gamma|beta|moving_mean|moving_variance):0$"
 
 
 @dataclass(frozen=True)
