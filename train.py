@@ -36,8 +36,11 @@ _EVALUATION_BATCH = 256
 _OF_TRAINING = (
     "data", "model_dir", "epochs", "steps", "batch_size", "image_size", "patience", "tune", "optimizer",
     "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing", "crop", "pixel_range", "initializer",
-    "no_bias", "no_shuffle", "loader", "mixed_precision", "deterministic", "devices", "synthetic",
+    "no_bias", "no_shuffle", "loader", "mixed_precision", "deterministic", "devices", "classes",
 )  # fmt: skip
+
+# Flags that have no meaning where there are no data.
+_OF_DATA = ("data", "eval_data", "model_dir", "epochs", "patience", "init_from", "tune", "no_shuffle", "loader")
 
 
 def main() -> int:
@@ -61,12 +64,13 @@ def _run(args: argparse.Namespace) -> None:
 
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], None]:
     """What ``args`` asks for. Raises OptionError where flags do not go together."""
-    if args.summary:
-        return _summarize
     uses = {"--predict": args.predict, "--features": args.features, "--evaluate": args.evaluate}
     asked = [flag for flag, value in uses.items() if value]
-    if len(asked) > 1:
-        raise OptionError(f"{' and '.join(asked)}: give one at a time")
+    others = [flag for flag, value in (("--summary", args.summary), ("--synthetic", args.synthetic)) if value]
+    if len(asked + others) > 1:
+        raise OptionError(f"{' and '.join(asked + others)}: give one at a time")
+    if args.summary:
+        return _summarize
     if asked:
         _check_use(asked[0], args)
         return {"--predict": _predict, "--features": _extract, "--evaluate": _evaluate}[asked[0]]
@@ -82,7 +86,7 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], None]:
 def _check_use(flag: str, args: argparse.Namespace) -> None:
     if args.init_from is None:
         raise OptionError(f"{flag} needs --init-from CHECKPOINT|SAVEDMODEL: the network to use")
-    wrong = [name for name in _OF_TRAINING if getattr(args, name) not in (None, False, "ours")]
+    wrong = _given(args, _OF_TRAINING)
     if flag == "--evaluate":
         if args.eval_data is None:
             raise OptionError("--evaluate needs --eval-data SHARDS")
@@ -93,6 +97,12 @@ def _check_use(flag: str, args: argparse.Namespace) -> None:
         raise OptionError(f"--{wrong[0].replace('_', '-')} does not go with {flag}: the network is trained")
     if (flag == "--features") != (args.out is not None):
         raise OptionError("give --features SHARDS and --out FILE.npz together")
+
+
+def _given(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
+    """Those of the flags that were given; 0 is given, too."""
+    values = {name: getattr(args, name) for name in names}
+    return [name for name, value in values.items() if value is not None and value is not False and value != "ours"]
 
 
 def _parser() -> Parser:
@@ -303,8 +313,8 @@ def _explained(error: Exception, *inputs: Any) -> IngestError:
     """The loader's own error, if it was one, or else TensorFlow's in one line."""
     failures = [failure for each in inputs if (failure := getattr(each, "failure", None))]
     # Before what it says there may be a heading, and where in the graph it was.
-    headings = ("Graph execution error", "Detected at", "Node: ")
-    lines = [line for line in str(error).splitlines() if line and not line.startswith(headings)]
+    headings = ("Restoring from checkpoint failed", "Graph execution error", "Detected at", "File ", "Node: ")
+    lines = [line for line in map(str.strip, str(error).splitlines()) if line and not line.startswith(headings)]
     return (failures or [IngestError(f"TensorFlow failed: {(lines or [type(error).__name__])[0]}")])[0]
 
 
@@ -350,8 +360,10 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
 def _measure_device(args: argparse.Namespace) -> None:
     size, channels, classes = _shape(args)
     recipe = _recipe(args)
-    if args.batch_size == "all" or args.data or args.model_dir or args.epochs:
-        raise OptionError("--synthetic takes no --data, --model-dir, --epochs, nor all as one batch: it is one batch")
+    if args.batch_size == "all":
+        raise OptionError("--batch-size all: give a number with --synthetic")
+    if wrong := _given(args, _OF_DATA):
+        raise OptionError(f"--{wrong[0].replace('_', '-')} does not go with --synthetic: it is one batch")
     from models import runs, training
 
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)

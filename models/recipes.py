@@ -46,8 +46,8 @@ class Recipe:
         for name, low, high in (
             ("batch_size", 1, 1_000_000),
             ("epochs", 1e-6, 1_000_000),
-            ("learning_rate", 0, 1e6),
-            ("weight_decay", 0, 1e6),
+            ("learning_rate", 0, 1_000_000),
+            ("weight_decay", 0, 1_000_000),
             ("warm_up", 0, 1),
             ("momentum", 0, 0.9999),
             ("label_smoothing", 0, 0.99),

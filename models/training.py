@@ -156,6 +156,12 @@ def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> Non
         if job.devices.hosts == 1:
             raise
         restart(f"another host is lost ({str(error).splitlines()[0]})")
+    except ValueError as error:
+        if init_from is None or "checkpoint" not in str(error):
+            raise
+        raise ModelError(
+            f"{init_from.checkpoint}: its weights are not those of the network that its run.json tells of"
+        ) from error
     finally:
         peers.release()
 
