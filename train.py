@@ -69,13 +69,13 @@ def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], None]:
     others = [flag for flag, value in (("--summary", args.summary), ("--synthetic", args.synthetic)) if value]
     if len(asked + others) > 1:
         raise OptionError(f"{' and '.join(asked + others)}: give one at a time")
+    if args.out and not args.features:
+        raise OptionError("--out goes with --features")
     if args.summary:
         return _summarize
     if asked:
         _check_use(asked[0], args)
         return {"--predict": _predict, "--features": _extract, "--evaluate": _evaluate}[asked[0]]
-    if args.out:
-        raise OptionError("--out goes with --features")
     if args.model is None:
         raise OptionError(f"give --model NAME: {', '.join(NETWORKS)}")
     if args.classes is not None and not args.synthetic:
@@ -259,7 +259,10 @@ def _batch_size(text: str) -> int:
 def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
     from models import devices
 
-    found = devices.find(args.devices, os.environ.get("TF_CONFIG"))
+    try:
+        found = devices.find(args.devices, os.environ.get("TF_CONFIG"))
+    except ModelError as error:
+        raise OptionError(str(error)) from error
     if batch_size % found.replicas:
         raise OptionError(f"--batch-size {batch_size}: cannot be divided among {found.replicas} devices")
     if found.replicas > 1 and (args.loader != "ours" or args.synthetic):
