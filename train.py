@@ -95,8 +95,8 @@ def _check_use(flag: str, args: argparse.Namespace) -> None:
         wrong.append("eval_data")
     if wrong:
         raise OptionError(f"--{wrong[0].replace('_', '-')} does not go with {flag}: the network is trained")
-    if (flag == "--features") != (args.out is not None):
-        raise OptionError("give --features SHARDS and --out FILE.npz together")
+    if args.features and args.out is None:
+        raise OptionError("--features needs --out FILE.npz")
 
 
 def _given(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
