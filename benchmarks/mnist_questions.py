@@ -136,8 +136,8 @@ QUESTIONS = (
         "too, so that better steps do not make up for fewer.",
         disagrees="It has seen as many images as the baseline, with {steps:,} updates in place of {base_steps:,}, and "
         "they were enough.",
-        note=f"The rate is {WHOLE_SET_RATE:g}, of {TRIED_RATES} the one with the smallest test error after ten steps on "
-        "the first 6,000 images; in proportion to the batch it would be {whole_rate:.3g}.",
+        note=f"The rate is {WHOLE_SET_RATE:g}, of {TRIED_RATES} the one with the smallest test error after ten steps "
+        "on the first 6,000 images; in proportion to the batch it would be {whole_rate:.3g}.",
     ),
     Question(
         "no shuffling",
