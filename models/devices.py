@@ -141,7 +141,7 @@ def _place(tf_config: str | None) -> tuple[int, int]:
     try:
         content = json.loads(tf_config)
         cluster, task = content["cluster"], content["task"]
-        if set(cluster) != {"worker"} or task["type"] != "worker":
+        if set(cluster) != {"worker"} or task["type"] != "worker" or not isinstance(cluster["worker"], list):
             raise ValueError("all hosts must be of the type worker")
         hosts, host = len(cluster["worker"]), int(task["index"])
         if not 0 <= host < hosts:
