@@ -39,7 +39,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python -c "$$CONCLUSION"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest
 
 stress: $(INSTALLED)
 	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 INGEST_RESUMES=12 \

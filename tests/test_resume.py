@@ -109,7 +109,7 @@ def interruptions() -> list[tuple[str, int, signal.Signals, int]]:
         ("colours", 6, signal.SIGINT, 0),
     ]
     drawn = [("digits", draw.randint(2, 22), signal.SIGKILL, draw.randint(0, 3)) for _ in range(100)]
-    return (fixed + drawn)[: int(os.environ.get("INGEST_RESUMES", "3"))]
+    return (fixed + drawn)[: int(os.environ.get("INGEST_RESUMES", "2"))]
 
 
 @pytest.mark.parametrize(("name", "step", "how", "workers"), interruptions())
