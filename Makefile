@@ -1,7 +1,7 @@
 # make install a Python environment in .venv; the others do it, too
 # make demo     photographs -> shards -> profile -> two networks that learn
 # make test     the tests
-# make stress   the tests of damage, kills and mutated images again, by the thousand: five minutes
+# make stress   the tests of damage, kills and mutated images again, by the thousand, and of lost hosts
 # make lint     ruff and mypy
 # make bench    our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
 # make mnist-questions  LeNet-5 seven times, once as it should be: MNIST=folder/of/IDX/files; a quarter of an hour

@@ -196,7 +196,7 @@ def _train(args: argparse.Namespace) -> None:
             bar.update(size)
 
         try:
-            outcome = training.train(job, inputs, evaluation, show, interrupt.is_set)
+            outcome = training.train(job, start, inputs, evaluation, show, interrupt.is_set)
         except tf.train.NanLossDuringTrainingError as error:
             raise IngestError("the loss became NaN: give a lower --learning-rate, or a longer --warm-up") from error
         except tf.errors.OpError as error:
@@ -385,12 +385,14 @@ def _measure_device(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    from models import serving
+
     trained = _trained(args)
     what = trained.description
     _check_same_kind(args.init_from, what.classes, what.channels, args.eval_data)
     size = None if args.batch_size is None else _batch_size(args.batch_size)
     inputs = _evaluation_inputs(args.eval_data, what, args.workers, size)
-    metrics = _using(lambda: _serving().evaluate(trained, inputs), inputs)
+    metrics = _using(lambda: serving.evaluate(trained, inputs), inputs)
     result = {"model": what.model, "records": load_manifest(args.eval_data).records}
     result |= {f"eval_{name}": round(float(metrics[name]), 5) for name in ("top1", "top5")}
     result["eval_loss"] = round(float(metrics["cross_entropy"]), 5)
@@ -399,12 +401,14 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    trained = _trained(args)
     import numpy as np
 
+    from models import serving
+
+    trained = _trained(args)
     images = np.stack([_image(path, trained.description) for path in args.predict])
     found = []
-    for batch in _using(lambda: list(_serving().predictions(trained, _serving().images_fn(images, _EVALUATION_BATCH)))):
+    for batch in _using(lambda: list(serving.predictions(trained, serving.images_fn(images, _EVALUATION_BATCH)))):
         for classes, scores in zip(batch["classes"], batch["scores"], strict=True):
             found.append({name.decode(): round(float(score), 5) for name, score in zip(classes, scores, strict=True)})
     for path, scores in zip(args.predict, found, strict=True):
@@ -426,11 +430,12 @@ def _image(path: Path, what: Description) -> Any:
 
 
 def _extract(args: argparse.Namespace) -> None:
-    trained = _trained(args)
     import numpy as np
 
     from ingest.dataset import Dataset
+    from models import serving
 
+    trained = _trained(args)
     dataset = Dataset(args.features)
     if dataset.manifest.channels != trained.description.channels:
         raise IngestError(f"{args.features}: {dataset.manifest.channels} channels, and {args.init_from} is of others")
@@ -439,7 +444,7 @@ def _extract(args: argparse.Namespace) -> None:
     with progress.bar(len(dataset), "extracting features") as bar:
 
         def collect() -> None:
-            for batch in _serving().predictions(trained, inputs):
+            for batch in serving.predictions(trained, inputs):
                 parts.append(batch["features"])
                 bar.update(len(parts[-1]))
 
@@ -460,12 +465,6 @@ def _trained(args: argparse.Namespace) -> Trained:
     if args.model not in (None, trained.description.model):
         raise OptionError(f"{args.init_from}: is of {trained.description.model}, and --model is {args.model}")
     return trained
-
-
-def _serving() -> Any:
-    from models import serving
-
-    return serving
 
 
 def _using(use: Callable[[], Any], *inputs: Any) -> Any:

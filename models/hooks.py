@@ -47,7 +47,7 @@ class Watch(tf.train.SessionRunHook):
 
     def after_run(self, context: Any, values: Any) -> None:
         """Count the step."""
-        (loss, top1), arrived, _ = values.results
+        (loss, top1), arrived, step = values.results
         now = time.time()
         if self._last is not None:
             self.timed += 1
@@ -58,7 +58,7 @@ class Watch(tf.train.SessionRunHook):
         self._sums.append((float(loss), float(top1)))
         self._show(float(loss), float(top1))
         if self._folder and self.steps % self._summary_steps == 0:
-            self._summarize(int(values.results[2]))
+            self._summarize(int(step))
         if self._stop():
             context.request_stop()
 

@@ -2,7 +2,7 @@
 
 DIR/run.json                what was trained: Description
 DIR/checkpoint, model.*     TensorFlow's checkpoints, the last of them
-DIR/history.json            a line an epoch: what training and evaluation gave
+DIR/history.json            an entry an epoch: what training and evaluation gave
 DIR/best/                   the checkpoint with the highest top-1, under the same names
 DIR/saved_model/            the SavedModel of the best, with run.json in assets.extra
 """

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow import config  # v1 has no determinism
 
 from models import ModelError, runs, serving
-from models.classifier import Params, model_fn
+from models.classifier import HEAD, Params, model_fn
 from models.devices import Devices, Peers, restart, session_config, strategy
 from models.hooks import Checkpoints, Epochs, Watch
 from models.recipes import Recipe
@@ -26,8 +26,8 @@ _SUMMARIES_AN_EPOCH = 10
 _STARVED = 0.1
 """Share of the time spent waiting for images from which on the loader is called the limit."""
 
-_BODY = r"^(?!head/).*/(kernel|bias|gamma|beta|moving_mean|moving_variance):0$"
-_ALL = r"^.*/(kernel|bias|gamma|beta|moving_mean|moving_variance):0$"
+# Weights, but neither the optimiser's memory nor the step.
+_WEIGHTS = r".*/(kernel|bias|gamma|beta|moving_mean|moving_variance):0$"
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,16 @@ class Outcome(NamedTuple):
 
 
 def train(
-    job: Job, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object], stop: Callable[[], bool]
-) -> Outcome:
+    job: Job, start: int, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object],
+    stop: Callable[[], bool],
+) -> Outcome:  # fmt: skip
     """Train from the last checkpoint to the last step, evaluating after each epoch; then export the best.
 
-    ``inputs`` and ``evaluation`` are input functions; those of training begin with the batch that comes next. ``show``
-    is called after each step with its loss and top-1. After the step in which ``stop`` became true, training is saved,
-    and ends without an export. Raises ModelError, and errors of TensorFlow.
+    ``start`` is the step of that checkpoint, as runs.steps_done gives it. ``inputs`` and ``evaluation`` are input
+    functions; those of training begin with the batch that comes next. ``show`` is called after each step with its loss
+    and top-1. After the step in which ``stop`` became true, training is saved, and ends without an export. Raises
+    ModelError, and errors of TensorFlow.
     """
-    start = runs.steps_done(job.folder, job.description)
     is_chief = job.devices.is_chief
     watch = Watch(job.folder if is_chief else None, job.description.batch_size, _summary_steps(job), show, stop)
     evaluate = _evaluator(job, evaluation) if evaluation else None
@@ -141,7 +142,6 @@ def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> Non
     hooks: list[Any] = [watch, _Last(job.steps - start, peers)]
     if job.devices.is_chief:
         hooks.append(Checkpoints(job.folder, epochs))
-    # Weights, but neither the optimiser's memory nor the step.
     init_from = job.init_from if start == 0 else None
     kept = init_from and tf.estimator.WarmStartSettings(init_from.checkpoint, [_kept_names(job)])
     try:
@@ -198,7 +198,7 @@ def _summary_steps(job: Job) -> int:
 
 def _kept_names(job: Job) -> str:
     same = job.init_from is not None and job.init_from.description.classes == job.description.classes
-    return _ALL if same else _BODY
+    return _WEIGHTS if same else f"(?!{HEAD}/){_WEIGHTS}"
 
 
 def _prepare(job: Job) -> None:
