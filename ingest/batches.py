@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import selectors
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +80,7 @@ class BatchOptions:
         return max(0, -(-(last - self.start_batch) // self.every))
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """A part of a batch within one epoch: where it stands in the epoch, and the records it shows."""
 
     span: Span
@@ -91,7 +91,7 @@ class _Job(NamedTuple):
     """A batch to fill, and the slot to fill it in."""
 
     slot: int
-    rows: list[_Rows]
+    rows: list[Rows]
 
     def __str__(self) -> str:
         return f"batch at position {self.rows[0].span.first} of epoch {self.rows[0].span.epoch}"
@@ -107,7 +107,7 @@ class _Pending:
     failure: IngestError | None = None
 
 
-def batches(shards: str | Path, options: BatchOptions) -> Iterator[Batch]:
+def batches(shards: str | Path, options: BatchOptions) -> Generator[Batch, None, None]:
     """The batches of the dataset in the folder ``shards``, in order.
 
     Raises RecordError, naming shard, record and key, for a damaged record; WorkerError if a worker process dies. Worker
@@ -117,18 +117,31 @@ def batches(shards: str | Path, options: BatchOptions) -> Iterator[Batch]:
     if not len(dataset):
         raise RecordError(f"{shards}: the dataset has no records")
     shape = (options.batch_size, options.image_size, options.image_size, dataset.manifest.channels)
-    n = len(dataset)
-    by_class = _by_class(dataset) if options.training and not options.shuffle else None
-    spans = order.batches(n, options.batch_size, options.start_batch, options.passes, options.every)
-    todo = ([_Rows(span, _records(span, options, n, by_class)) for span in batch] for batch in spans)
-    workers = count(options.workers)
-    if workers:
-        yield from _filled_by_workers(dataset, options, shape, todo, workers)
+    if count(options.workers):
+        yield from _filled_by_workers(dataset, options, shape, _Filler)
         return
-    for rows in todo:
+    for rows in planned(dataset, options):
         batch = Batch(np.empty(shape, np.uint8), np.empty(shape[0], np.int32))
         size = _fill(dataset, options, rows, batch)
         yield Batch(batch.images[:size], batch.labels[:size])
+
+
+def unfilled(shards: str | Path, options: BatchOptions) -> Generator[Batch, None, None]:
+    """The batches as ``batches`` hands them on, but as nobody has filled them: what is left is the hand-off.
+
+    ``options.workers`` is 1 at the least.
+    """
+    dataset = Dataset(shards)
+    shape = (options.batch_size, options.image_size, options.image_size, dataset.manifest.channels)
+    yield from _filled_by_workers(dataset, options, shape, _Idler)
+
+
+def planned(dataset: Dataset, options: BatchOptions) -> Iterator[list[Rows]]:
+    """What each batch shows, in order."""
+    n = len(dataset)
+    by_class = _by_class(dataset) if options.training and not options.shuffle else None
+    for spans in order.batches(n, options.batch_size, options.start_batch, options.passes, options.every):
+        yield [Rows(span, _records(span, options, n, by_class)) for span in spans]
 
 
 def _by_class(dataset: Dataset) -> np.ndarray:
@@ -145,7 +158,7 @@ def _records(span: Span, options: BatchOptions, n: int, by_class: np.ndarray | N
     return list(range(n)[part])
 
 
-def _fill(dataset: Dataset, options: BatchOptions, batch: list[_Rows], out: Batch) -> int:
+def _fill(dataset: Dataset, options: BatchOptions, batch: list[Rows], out: Batch) -> int:
     """Write the views and labels of ``batch`` into ``out``; gives the number of images."""
     at = 0
     for span, records in batch:
@@ -178,9 +191,17 @@ class _Filler:
         _fill(self._dataset, self._options, job.rows, Batch(images.reshape(self._shape), labels))
 
 
+class _Idler(_Filler):
+    """Leaves slots as they are."""
+
+    def __call__(self, job: _Job, report: Callable[[int], object]) -> None:
+        self._slots.batch(job.slot)
+
+
 def _filled_by_workers(
-    dataset: Dataset, options: BatchOptions, shape: tuple[int, ...], todo: Iterator[list[_Rows]], workers: int
+    dataset: Dataset, options: BatchOptions, shape: tuple[int, ...], filler: type[_Filler]
 ) -> Iterator[Batch]:
+    todo, workers = planned(dataset, options), count(options.workers)
     _compile(dataset, shape)
     descriptor = nameless_memory((_QUEUED * workers + HELD) * slot_bytes(shape))
     with ExitStack() as stack:
@@ -188,7 +209,7 @@ def _filled_by_workers(
         slots = Slots(descriptor, shape)
         queues: dict[Worker, deque[_Pending]] = {}
         for _ in range(workers):
-            worker = Worker(_Filler, dataset.folder, options, descriptor, shape, descriptors=(descriptor,))
+            worker = Worker(filler, dataset.folder, options, descriptor, shape, descriptors=(descriptor,))
             queues[stack.enter_context(closing(worker))] = deque()
         selector = stack.enter_context(selectors.DefaultSelector())
         for worker in queues:
@@ -216,7 +237,7 @@ def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
 
 
 def _hand_on_jobs(
-    todo: Iterator[list[_Rows]], slots: Slots, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
+    todo: Iterator[list[Rows]], slots: Slots, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
 ) -> None:
     while True:
         worker, queue = min(queues.items(), key=lambda item: len(item[1]))

@@ -79,11 +79,15 @@ def writable(name: str) -> Path:
 
 def save_json(path: Path | None, result: dict[str, Any]) -> None:
     """Write ``result`` for machines, where ``--json FILE`` was given."""
-    if path is None:
-        return
+    if path is not None:
+        save(path, json.dumps(result, indent=1) + "\n")
+
+
+def save(path: Path, content: str) -> None:
+    """Write a file that was asked for. Raises OutputError."""
     try:
         # Not by a rename: the file may be a link or a device.
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.write_text(content)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 
@@ -211,22 +215,38 @@ def _add_inspect(commands: Any) -> None:
 def _add_profile(commands: Any) -> None:
     parser = commands.add_parser(
         "profile",
-        help="measure the loader, stage by stage",
-        description="Measure how fast training batches of SHARDS are made, stage by stage, and name the slowest.",
+        help="measure the loader, stage by stage, and say what to change",
+        description="Measure how fast training batches of SHARDS are made, stage by stage, say what limits that, and "
+        "what to change.",
         epilog="examples:\n"
-        "  ingest profile shards/train --workers 8\n"
-        "  ingest profile shards/train --model resnet50 --batch-size 256",
+        "  ingest profile shards/train --html profile.html\n"
+        "  ingest profile shards/train --workers 1 --apply\n"
+        "  ingest profile shards/train --against naive,tf.data,tensorpack\n"
+        "  ingest profile shards/train --model resnet50 --batch-size 256 --target a100",
     )
     parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
     parser.add_argument(
-        "--seconds", type=float, default=15, metavar="S", help="time to measure, besides warming up (default: 15)"
+        "--seconds", type=float, default=15, metavar="S", help="time to measure, besides starting (default: 15)"
     )
-    parser.add_argument("--model", metavar="NAME", help="of train.py: how fast is the device alone, beside the loader")
+    parser.add_argument(
+        "--against", type=_names, default=(), metavar="NAME,...", help="other loaders: naive, tf.data, tensorpack"
+    )
+    parser.add_argument("--model", metavar="NAME", help="of train.py, as the consumer: how fast is the device alone")
+    parser.add_argument("--step-ms", type=float, metavar="MS", help="a consumer that takes so long for a batch")
+    parser.add_argument(
+        "--target", metavar="RATE", help="images/s, or v100, a100 and the like: how many cores would it take"
+    )
+    parser.add_argument("--apply", action="store_true", help="try what is advised, on a sample in a temporary folder")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the figures to FILE, too")
+    parser.add_argument("--html", type=writable, metavar="FILE", help="write a page with charts to FILE, too")
     parser.set_defaults(run=_profile)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
 
 
 def _synth(args: argparse.Namespace) -> None:
@@ -325,26 +345,17 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _profile(args: argparse.Namespace) -> None:
-    from ingest.profile import Profile, ProfileOptions, comparison, profile
+    from ingest.profile import ProfileOptions, page, profile, report
 
-    options = ProfileOptions(args.batch_size, args.image_size, args.workers, args.seconds, args.model)
-    result: Profile = profile(args.shards, options)
-    print(
-        f"{result.records:,} records, {result.format}, encoding {result.encoding}; batches of "
-        f"{result.batch_size} x {result.image_size} x {result.image_size} x {result.channels}\n"
-    )
-    print(f"{'one process':<24}{'images/s':>12}{'adds us an image':>20}")
-    for stage, rate in result.prefix_images_per_second.items():
-        plus = "" if stage == "read" else "+ "
-        print(f"  {plus + stage:<22}{rate:>12,.0f}{result.stage_microseconds[stage]:>20,.0f}")
-    stream, device = result.stream_images_per_second, result.device_images_per_second
-    print(f"{f'the stream, workers: {result.workers}':<24}{stream:>12,.0f}")
-    if device is not None:
-        print(f"{f'the device, {result.model}':<24}{device:>12,.0f}")
-    print(f"\n{result.verdict}")
-    if device is not None:
-        print(comparison(stream, device))
+    options = ProfileOptions(
+        args.batch_size, args.image_size, args.workers, args.seconds, args.against, args.model, args.step_ms,
+        args.target, args.apply,
+    )  # fmt: skip
+    result = profile(args.shards, options)
+    print(report.text(result))
     save_json(args.json, asdict(result))
+    if args.html:
+        save(args.html, page.page(result))
 
 
 def _inspect(args: argparse.Namespace) -> None:

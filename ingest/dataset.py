@@ -43,16 +43,26 @@ class Dataset:
         Raises RecordError, naming shard and record.
         """
         try:
-            return sample.unpack(self._get(i))
+            return sample.unpack(self.view(i))
         except RecordError as error:
             raise self.describe(i, error) from error
 
     def payload(self, i: int) -> bytes:
         """Record ``i`` as it lies in its shard. Raises RecordError, naming shard and record."""
         try:
-            return bytes(self._get(i))
+            return bytes(self.view(i))
         except RecordError as error:
             raise self.describe(i, error) from error
+
+    def view(self, i: int) -> Buffer:
+        """Record ``i`` as it lies in its shard, not copied. Raises RecordError, without saying which record it is."""
+        number, i_in_shard = self._locate(i)
+        return self._shard(number).get(i_in_shard)
+
+    def place(self, i: int) -> tuple[Path, formats.Place]:
+        """The file and the place in it of record ``i``."""
+        number, i_in_shard = self._locate(i)
+        return self.folder / self.manifest.shards[number].name, self._shard(number).place(i_in_shard)
 
     def ranges(self) -> list[range]:
         """The numbers of the records of each shard."""
@@ -60,9 +70,8 @@ class Dataset:
 
     def where(self, i: int) -> str:
         """Shard, number and first byte of record ``i``, for people to read."""
-        number, i_in_shard = self._locate(i)
-        byte = self._shard(number).place(i_in_shard).offset
-        return f"{self.folder / self.manifest.shards[number].name}, record {i_in_shard}, byte {byte}"
+        path, place = self.place(i)
+        return f"{path}, record {self._locate(i)[1]}, byte {place.offset}"
 
     def describe(self, i: int, error: Exception) -> RecordError:
         """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
@@ -77,10 +86,6 @@ class Dataset:
         for shard in self._open.values():
             shard.close()
         self._open.clear()
-
-    def _get(self, i: int) -> Buffer:
-        number, i_in_shard = self._locate(i)
-        return self._shard(number).get(i_in_shard)
 
     def _locate(self, i: int) -> tuple[int, int]:
         if not 0 <= i < len(self):

@@ -41,10 +41,20 @@ def training_view(record: Record, draws: list[float], out: np.ndarray, least_are
     this epoch, from order.draws. Raises RecordError or BadSampleError where the record cannot be decoded.
     """
     region = random_resized_crop(record.height, record.width, draws, least_area)
-    _resize(decode_region(record, out.shape[2], region), out)
-    if draws[4 * TRIES] < 0.5:
+    resize_and_flip(decode_region(record, out.shape[2], region), draws, out)
+
+
+def resize_and_flip(pixels: np.ndarray, draws: list[float], out: np.ndarray) -> None:
+    """The last stage of a training view: ``pixels``, uint8 [H, W, 1 or C], resized into ``out``, uint8 [S, S, C]."""
+    _resize(pixels, out)
+    if is_flipped(draws):
         # After the resize: a negative stride in its input would make cv2 copy the whole crop.
         cv2.flip(out, 1, dst=out if out.shape[2] > 1 else out[:, :, 0])
+
+
+def is_flipped(draws: list[float]) -> bool:
+    """Whether a training view of these ``draws`` is flipped, as half of them are."""
+    return draws[4 * TRIES] < 0.5
 
 
 def evaluation_view(record: Record, out: np.ndarray) -> None:

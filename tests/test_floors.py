@@ -21,7 +21,8 @@ FLOORS = [
     {"build", "dataset"},
     {"batches", "convert", "estimate", "inspection", "verify"},
     {"stream"},
-    {"feed", "loaders", "profile"},
+    {"feed", "loaders"},
+    {"profile"},
     {"cli"},
     {"__main__"},
 ]

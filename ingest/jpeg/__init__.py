@@ -11,19 +11,21 @@ codec.py      pixels, by libjpeg-turbo and Pillow
 prepare.py    which of these a file needs
 """
 
-from ingest.jpeg.codec import decode, decode_region, encode
+from ingest.jpeg.codec import decode, decode_cut, decode_region, encode
 from ingest.jpeg.markers import MAX_PIXELS, read_header
 from ingest.jpeg.prepare import CONVERSION_QUALITY, Pixels, Prepared, encode_pixels, prepare, read_pixels
-from ingest.jpeg.region import Region, cut_region
+from ingest.jpeg.region import Cut, Region, cut_region
 
 __all__ = [
     "CONVERSION_QUALITY",
     "MAX_PIXELS",
+    "Cut",
     "Pixels",
     "Prepared",
     "Region",
     "cut_region",
     "decode",
+    "decode_cut",
     "decode_region",
     "encode",
     "encode_pixels",

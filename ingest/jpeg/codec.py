@@ -11,7 +11,7 @@ from PIL import Image
 
 from ingest.errors import BadSampleError
 from ingest.jpeg.markers import MAX_PIXELS, read_header
-from ingest.jpeg.region import Region, cut_region
+from ingest.jpeg.region import Cut, Region, cut_region
 from ingest.sample import Buffer
 
 # Not all that Pillow reads: EPS, for one, it hands to a program of the machine's.
@@ -48,9 +48,13 @@ def decode(data: Buffer, channels: int, min_height: int = 0, min_width: int = 0)
 def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region) -> np.ndarray:
     """Decode a region of a JPEG with restart ``segments``, and little more: uint8 [region.height, region.width,
     channels], equal to that part of what decode() gives. Errors are those of decode() and of cut_region()."""
-    part = cut_region(data, segments, region)
-    pixels = decode(part.encoded.data, channels)
-    return pixels[part.top : part.top + region.height, part.left : part.left + region.width]
+    return decode_cut(cut_region(data, segments, region), channels, region)
+
+
+def decode_cut(cut: Cut, channels: int, region: Region) -> np.ndarray:
+    """The pixels of ``region`` of what cut_region() gave for it: uint8 [region.height, region.width, channels]."""
+    pixels = decode(cut.encoded.data, channels)
+    return pixels[cut.top : cut.top + region.height, cut.left : cut.left + region.width]
 
 
 def encode(pixels: np.ndarray, quality: int, subsampling: str, interval: int = 0) -> bytes:

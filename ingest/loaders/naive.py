@@ -66,8 +66,7 @@ def _view(image: Image.Image, options: BatchOptions, draws: list[float]) -> Imag
     if not (options.training and options.augment):
         return _resized(image, views.centre_crop(image.height, image.width, size), size)
     view = _resized(image, views.random_resized_crop(image.height, image.width, draws, options.crop), size)
-    is_flipped = draws[4 * views.TRIES] < 0.5
-    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped else view
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if views.is_flipped(draws) else view
 
 
 def _resized(image: Image.Image, region: Region, size: int) -> Image.Image:

@@ -1,0 +1,124 @@
+"""Where the loader's time goes, what limits it, what to change, and what that would give.
+
+result.py  what to measure, and what came of it
+stages.py  what each stage costs by itself, and what a codec can at the most
+rates.py   images/s of whole streams, of other loaders, and of TensorFlow taking batches
+trial.py   a sample packed otherwise, for predictions and for their proof
+measure.py all of these in turn
+advice.py  from measurements to a verdict and to advice: pure
+report.py  a profile as text
+page.py    a profile as a page for browsers
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from ingest.dataset import Dataset
+from ingest.errors import IngestError, RecordError
+from ingest.profile import advice, measure, page, rates, report
+from ingest.profile.advice import CONSUMER
+from ingest.profile.measure import Measured
+from ingest.profile.result import Consumer, Profile, ProfileOptions
+from ingest.sample import RAW
+from ingest.workers import count
+
+__all__ = ["Consumer", "Profile", "ProfileOptions", "device_rate", "page", "profile", "report"]
+
+_STEPS = 30
+"""That an artificial consumer takes."""
+
+_LIBRARIES = ("ingest-toolkit", "numpy", "simplejpeg", "opencv-python-headless", "numba", "tensorflow")
+
+
+def profile(shards: str | Path, options: ProfileOptions) -> Profile:
+    """Measure the dataset in the folder ``shards``. Raises OptionError, ManifestError, RecordError or WorkerError."""
+    dataset = Dataset(shards)
+    if not len(dataset):
+        raise RecordError(f"{shards}: the dataset has no records")
+    known, workers, cores = dataset.manifest, count(options.workers), count(None)
+    # First: it is what a wrong name ends.
+    device = device_rate(options.model, options, len(known.classes)) if options.model else None
+    with tempfile.TemporaryDirectory() as scratch:
+        found = measure.measure(dataset, options, Path(scratch))
+        stream = found.by_workers[workers]
+        consumer = _consumer(dataset, options, device, stream)
+        limit, verdict = _conclude(found, workers, cores, known.encoding != RAW.lower(), consumer)
+        changes = (
+            advice.advise(found.by_workers, workers, found.costs, found.bytes_an_image, len(dataset))
+            if limit != CONSUMER else ()
+        )  # fmt: skip
+        if options.apply:
+            changes = measure.applied(dataset, options, changes, Path(scratch))
+    return Profile(
+        shards=str(shards), format=known.format, encoding=known.encoding, records=len(dataset),
+        size_bytes=sum(shard.size_bytes for shard in known.shards), batch_size=options.batch_size,
+        image_size=options.image_size, channels=known.channels, workers=workers, cores=cores, stages=found.stages,
+        cold_read_microseconds=found.cold_read, fits_in_memory=measure.is_in_memory(dataset),
+        feed_microseconds=found.feed, by_workers=found.by_workers, ceiling=found.ceiling, against=found.against,
+        consumer=consumer, limit=limit, verdict=verdict, advice=changes,
+        target=advice.target(options.target, found.by_workers, found.costs, cores) if options.target else None,
+        machine=_machine(cores),
+    )  # fmt: skip
+
+
+def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
+    """Images/s of training ``model`` on one batch that stays on the device: the upper bound of the network alone.
+
+    Measured by ``train.py --synthetic``, in a process of its own. Raises IngestError where that fails.
+    """
+    words = ["--model", model, "--synthetic", "--classes", classes, "--batch-size", options.batch_size]
+    command = [sys.executable, "-m", "train", *map(str, words), "--image-size", str(options.image_size)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise IngestError((done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1])
+    return json.loads(done.stdout)["images_per_second"]
+
+
+def _consumer(dataset: Dataset, options: ProfileOptions, device: float | None, stream: float) -> Consumer | None:
+    if device is not None:
+        return Consumer(f"training {options.model}", device, max(0.0, 1 - stream / device))
+    if options.step_milliseconds is None:
+        return None
+    seconds = options.step_milliseconds / 1e3
+    waiting = rates.waiting(dataset.folder, options.training(options.workers), seconds, _STEPS)
+    return Consumer(f"a step of {options.step_milliseconds:g} ms", options.batch_size / seconds, waiting)
+
+
+def _conclude(
+    found: Measured, workers: int, cores: int, decodes: bool, consumer: Consumer | None
+) -> tuple[str, str]:  # fmt: skip
+    """What limits, and a line that says so."""
+    stream = found.by_workers[workers]
+    if consumer and consumer.waiting < advice.STARVED:
+        return CONSUMER, advice.consumer_verdict(consumer.name, consumer.images_per_second, stream)
+    costs = advice.spent(found.stages, stream, min(max(workers, 1), cores))
+    limit = max(costs, key=lambda kind: costs[kind])
+    return limit, advice.verdict(limit, stream, workers, found.ceiling, cores, decodes)
+
+
+def _machine(cores: int) -> dict[str, str]:
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": _processor(),
+        "cores": str(cores),
+        "memory": f"{memory_bytes / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+    } | {library: version(library) for library in _LIBRARIES}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,0 +1,129 @@
+"""All that is measured, in turn and in the same minute; and the proof of what is advised."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ingest import batches, progress
+from ingest.dataset import Dataset
+from ingest.profile import advice, rates, stages
+from ingest.profile.advice import Advice
+from ingest.profile.rates import Measure
+from ingest.profile.result import ProfileOptions
+from ingest.profile.stages import Stages
+from ingest.profile.trial import Packing, pack
+from ingest.sample import RAW
+from ingest.views import EVALUATION_SCALE
+from ingest.workers import count
+
+_TRIED = 1024
+"""Images that are packed anew to prove advice: some batches for each worker, and seconds of packing."""
+
+_IN_MEMORY = 0.8
+"""Share of the memory that a dataset may take for the system to keep it there."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Images/s, and microseconds of a core an image, as in Profile.
+
+    ``costs`` are microseconds of an image in all, and ``bytes_an_image`` what it takes on the disk, for each packing
+    that was tried; "" is the present one.
+    """
+
+    stages: dict[str, float]
+    cold_read: float | None
+    feed: float
+    by_workers: dict[int, float]
+    ceiling: float
+    against: dict[str, float]
+    costs: dict[str, float]
+    bytes_an_image: dict[str, float]
+
+
+def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measured:
+    """Measure a dataset, and samples of it that are packed otherwise, in the folder ``scratch``."""
+    shards, training, workers, cores = dataset.folder, options.training, count(options.workers), count(None)
+    cold_read = stages.cold_read_microseconds(dataset)  # before anything has been read
+    counts = advice.worker_counts(workers, cores)
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress.bar(None, "starting", "measurements"))
+        samples = {"": dataset} | {
+            str(packing): Dataset(pack(dataset, scratch / f"{packing.encoding} sample", packing, stages.SAMPLED, 0))
+            for packing in packings(dataset, options.image_size)
+        }
+        timed = {packing: Stages(sample, training(0)) for packing, sample in samples.items()}
+        measures: dict[Any, Measure] = {("stages", packing): each for packing, each in timed.items()}
+        measures["ceiling"] = rates.ceiling(stack, shards, training(0), cores)
+        measures["hand-off"] = rates.stream(stack, shards, training(1), batches.unfilled)
+        measures |= {number: rates.stream(stack, shards, training(number)) for number in counts}
+        measures["feed"] = rates.in_a_process(stack, rates.Feed, shards, training(0))
+        for name in options.against:
+            measures[name] = rates.in_a_process(stack, rates.Loader, name, shards, training(workers))
+        bar.reset(rates.ROUNDS * len(measures))
+        bar.set_description("measuring")
+        found = rates.medians(measures, options.seconds / (rates.ROUNDS * len(measures)), bar.update)
+    bytes_an_image = {packing: stages.bytes_an_image(sample) for packing, sample in samples.items()}
+    of_each = {
+        packing: each.microseconds
+        | {
+            stages.BATCH: stages.batch_microseconds(dataset, training(0)),
+            stages.HAND_OFF: 1e6 / found["hand-off"],
+        }
+        | ({} if is_in_memory(dataset) or cold_read is None else {
+            advice.COLD_READ: cold_read * bytes_an_image[packing] / bytes_an_image[""]
+        })
+        for packing, each in timed.items()
+    }  # fmt: skip
+    return Measured(
+        stages=of_each[""],
+        cold_read=cold_read,
+        feed=1e6 / found["feed"],
+        by_workers={number: found[number] for number in counts},
+        ceiling=found["ceiling"],
+        against={name: found[name] for name in options.against},
+        costs={packing: sum(costs.values()) for packing, costs in of_each.items()},
+        bytes_an_image=bytes_an_image,
+    )
+
+
+def applied(
+    dataset: Dataset, options: ProfileOptions, found: tuple[Advice, ...], scratch: Path
+) -> tuple[Advice, ...]:  # fmt: skip
+    """The same advice, with what it gave: each is tried, on a sample packed anew in ``scratch`` where it says so."""
+    changes = {str(packing): packing for packing in packings(dataset, options.image_size)}
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress.bar(None, "applying", "measurements"))
+        places = {
+            words: pack(dataset, scratch / packing.encoding, packing, _TRIED, count(None))
+            for words, packing in changes.items() if any(each.packing == words for each in found)
+        }  # fmt: skip
+        measures: dict[Any, Measure] = {
+            each: rates.stream(
+                stack, places[each.packing] if each.packing else dataset.folder,
+                options.training(each.workers or options.workers),
+            )
+            for each in found
+        }  # fmt: skip
+        bar.reset(rates.ROUNDS * len(measures))
+        rate = rates.medians(measures, options.seconds / (rates.ROUNDS * max(1, len(measures))), bar.update)
+    return tuple(replace(each, measured=rate[each]) for each in found)
+
+
+def packings(dataset: Dataset, image_size: int) -> list[Packing]:
+    """Other ways to pack that may be faster: no larger than an evaluation view needs, and as pixels."""
+    side, enough = stages.short_side(dataset), math.ceil(image_size * EVALUATION_SCALE)
+    is_raw = dataset.manifest.encoding == RAW.lower()
+    smaller = [] if side <= enough else [Packing("raw" if is_raw else "jpeg", enough)]
+    return smaller if is_raw else [*smaller, Packing("raw", enough)]
+
+
+def is_in_memory(dataset: Dataset) -> bool:
+    """Whether the system can keep the dataset in memory, so that only its first epoch waits for a disk."""
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return sum(shard.size_bytes for shard in dataset.manifest.shards) <= _IN_MEMORY * memory_bytes

@@ -1,0 +1,82 @@
+"""A sample of a dataset, packed in another way: what advice about packing is predicted and proven with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ingest import formats, manifest, sample, views, workers
+from ingest.build import BuildOptions, make_record, shard_names
+from ingest.dataset import Dataset
+from ingest.manifest import Shard
+from ingest.order import epoch_order
+from ingest.sample import RAW, Sample
+
+_RECORDS_A_TASK = 32
+
+
+class Packing(NamedTuple):
+    """A way to pack: ``encoding`` and ``resize`` as ``build_shards`` has them."""
+
+    encoding: str
+    resize: int
+
+    def __str__(self) -> str:
+        return f"--encoding {self.encoding} --resize {self.resize}"
+
+
+class _Task(NamedTuple):
+    """A shard to write: its file's name, and the numbers of its records in the dataset."""
+
+    name: str
+    numbers: list[int]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class _Packer:
+    """Packs records anew; the handler of a worker process."""
+
+    def __init__(self, shards: Path, folder: Path, packing: Packing):
+        views.single_threaded()
+        self._dataset, self._folder = Dataset(shards), folder
+        self._options = BuildOptions(self._dataset.manifest.format, encoding=packing.encoding, resize=packing.resize)
+
+    def __call__(self, task: _Task, report: Callable[[int], object]) -> Shard:
+        written = formats.write(self._options.format, self._folder / task.name, self._payloads(task))
+        report(len(task.numbers))
+        return Shard(task.name, len(task.numbers), *written)
+
+    def _payloads(self, task: _Task) -> Iterator[bytes]:
+        for number in task.numbers:
+            record = self._dataset[number]
+            data: bytes | np.ndarray = bytes(record.encoded)
+            if record.format == RAW:
+                data = views.decode(record, record.channels)
+            made, _ = make_record(Sample(record.key, record.label, data), record.synset, self._options)
+            yield sample.pack(made)
+
+
+def pack(dataset: Dataset, folder: Path, packing: Packing, images: int, processes: int) -> Path:
+    """A dataset in the new ``folder`` of so many ``images``, the first that an epoch would show, packed otherwise.
+
+    Gives ``folder``. By so many ``processes``, 0 for none but this. Raises RecordError, OutputError or OSError.
+    """
+    folder.mkdir()
+    known = dataset.manifest
+    numbers = np.sort(epoch_order(len(dataset), 0, 0)[:images])
+    parts = np.array_split(numbers, max(1, len(numbers) // _RECORDS_A_TASK))
+    tasks = [_Task(name, part.tolist()) for name, part in zip(shard_names(len(parts), known.format), parts)]
+    made = workers.run(_Packer, (dataset.folder, folder, packing), tasks, processes, lambda images: None)
+    shards = tuple(sorted(made, key=lambda shard: shard.name))
+    packed = replace(
+        known, encoding=packing.encoding, resize=packing.resize, records=len(numbers), quarantined=0, converted={},
+        shards=shards, build=None,
+    )  # fmt: skip
+    manifest.save(packed, folder)
+    return folder
