@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _SYNTHETIC_STEPS, _SYNTHETIC_SECONDS = 10_000, 10.0
 _EVALUATION_BATCH = 256
+_ADVICE_SECONDS = 5.0
 
 # Flags that say how to train; with a network that is only used they would do nothing.
 _OF_TRAINING = (
@@ -356,8 +357,21 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
     }
     if outcome.waiting is not None:
         print(f"train.py: {training.limit(outcome.waiting)}", file=sys.stderr)
+    if training.is_starved(outcome) and args.loader == "ours":
+        _advise(args, job)
     print(json.dumps(result))
     save_json(args.json, result)
+
+
+def _advise(args: argparse.Namespace, job: Job) -> None:
+    """Say what in the loader to change."""
+    from ingest.profile import ProfileOptions, profile, report
+
+    what = job.description
+    size = min(what.batch_size, _EVALUATION_BATCH)
+    found = profile(args.data, ProfileOptions(size, what.image_size, args.workers, _ADVICE_SECONDS))
+    for line in report.conclusion(found):
+        print(f"  {line}", file=sys.stderr)
 
 
 def _measure_device(args: argparse.Namespace) -> None:

@@ -26,6 +26,9 @@ _SUMMARIES_AN_EPOCH = 10
 _STARVED = 0.1
 """Share of the time spent waiting for images from which on the loader is called the limit."""
 
+_TELLING_SECONDS = 30.0
+"""Of timed steps, from which on a training that starved is worth a closer look at its loader."""
+
 # Weights, but neither the optimiser's memory nor the step.
 _WEIGHTS = r".*/(kernel|bias|gamma|beta|moving_mean|moving_variance):0$"
 
@@ -68,10 +71,11 @@ class Outcome(NamedTuple):
     """What a training gave.
 
     ``images_per_second`` and ``waiting``, the share of the time in which the device waited for images, are of the steps
-    taken now, without the first; None if there were none.
+    taken now, without the first, in ``seconds`` together; None if there were none.
     """
 
     step: int
+    seconds: float
     images_per_second: float | None
     waiting: float | None
     history: list[Entry]
@@ -100,10 +104,10 @@ def train(
         _fit(job, inputs, watch, epochs, start)
     step = start + watch.steps
     if not is_chief or stop():
-        return Outcome(step, watch.images_per_second, watch.waiting, history, None)
+        return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, None)
     _evaluate_at_the_end(job, epochs, step)
     exported = serving.export(runs.find(job.folder), job.folder)
-    return Outcome(step, watch.images_per_second, watch.waiting, history, exported)
+    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, exported)
 
 
 def measure(job: Job, seconds: float) -> float:
@@ -124,14 +128,16 @@ def measure(job: Job, seconds: float) -> float:
     return watch.images_per_second
 
 
+def is_starved(outcome: Outcome) -> bool:
+    """Whether the loader was the limit, of a training that was long enough to tell, and for it to matter."""
+    return outcome.waiting is not None and outcome.waiting >= _STARVED and outcome.seconds >= _TELLING_SECONDS
+
+
 def limit(waiting: float) -> str:
     """One line: whether the loader or the device limits a training that waits for that share of its time."""
     if waiting < _STARVED:
         return f"the device is the limit: it waited for images in {waiting:.0%} of the time"
-    return (
-        f"the loader is the limit: the device waited for images in {waiting:.0%} of the time; "
-        "'ingest profile SHARDS' says what to change"
-    )
+    return f"the loader is the limit: the device waited for images in {waiting:.0%} of the time"
 
 
 def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> None:

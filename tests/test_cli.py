@@ -41,12 +41,14 @@ def test_from_nothing_to_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture
         assert shown.out.startswith("packed 16 of 16 images (0 converted, 0 quarantined)\n")
         assert "16/16" in shown.err and "images/s" in shown.err
         assert json.loads(report.read_text())["records"] == 16
-        words = ("--image-size", 32, "--batch-size", 4, "--workers", 1, "--seconds", 0.5, "--json", report)
-        assert ingest("profile", out, *words) == 0
-        shown = capsys.readouterr().out
-        result = json.loads(report.read_text())
-        assert shown.splitlines()[-1] == result["verdict"]
-        assert all(stage in shown for stage in ("read", "+ decode", "+ view", "+ batch", "the stream, workers: 1"))
+    page = tmp_path / "profile.html"
+    words = ("--image-size", 32, "--batch-size", 4, "--workers", 1, "--seconds", 0.5, "--json", report, "--html", page)
+    assert ingest("profile", tmp_path / "lmdb", *words) == 0
+    shown = capsys.readouterr()
+    result = json.loads(report.read_text())
+    assert result["verdict"] in shown.out.splitlines() and "measuring" in shown.err
+    assert all(stage in shown.out for stage in result["stages"])
+    assert result["verdict"] in page.read_text()
 
 
 def test_what_is_built_is_not_called_packed_again(

@@ -162,3 +162,21 @@ def test_help_is_quick_and_has_an_example():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_training_that_starved_is_told_what_to_change(photos: Path, shards: dict[str, Path], tmp_path: Path):
+    # What counts as long and as starved is brought down, so that a training of seconds is both.
+    code = (
+        "import sys, train\nfrom models import training\n"
+        "training._TELLING_SECONDS, train._ADVICE_SECONDS = 0.01, 0.5\n"
+        "training._STARVED = 0.0\nsys.exit(train.main())"
+    )
+    words = ("--model", "lenet", "--data", shards["lmdb"], "--model-dir", tmp_path, "--batch-size", 8)
+    words += ("--workers", 1, "--steps", 60)
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.replace("\r", "\n").splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("train.py: the loader is the limit"))
+    assert any("-bound: " in line and "with 1 worker," in line for line in lines[at:]), done.stderr
+    assert any("--encoding raw --resize 32" in line for line in lines[at:]), done.stderr
+    assert json.loads(done.stdout)["steps"] == 60

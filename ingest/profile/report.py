@@ -43,8 +43,7 @@ def _lines(result: Profile) -> Iterator[str]:
         waits = f"it waits for images in {result.consumer.waiting:.0%} of its time"
         yield f"  {result.consumer.name:<30}{result.consumer.images_per_second:>10,.0f}   {waits}"
     yield ""
-    yield result.verdict
-    yield from _advice(result)
+    yield from conclusion(result)
     yield from _target(result)
 
 
@@ -75,7 +74,9 @@ def _stages(result: Profile) -> Iterator[str]:
         yield f"  {'read from disk':<36}{result.cold_read_microseconds:>8,.1f}  in the first epoch: it fits into memory"
 
 
-def _advice(result: Profile) -> Iterator[str]:
+def conclusion(result: Profile) -> Iterator[str]:
+    """What limits, and what to change."""
+    yield result.verdict
     if result.advice:
         yield ""
         yield f"{'advice':<46}{'images/s':>10}{'measured' if _is_tried(result) else '':>10}".rstrip()
