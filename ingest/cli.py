@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -99,7 +100,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="ingest", description="From a pile of photographs to a training run.")
+    parser = Parser(
+        prog="ingest",
+        description="From a pile of photographs to a training run.",
+        epilog="example:\n"
+        "  ingest synth photos\n"
+        "  ingest build-shards photos/train shards/train --format tfrecord\n"
+        "  ingest profile shards/train",
+    )
+    parser.add_argument("--version", action="version", version=f"ingest {version('ingest-toolkit')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_synth(commands)
     _add_build_shards(commands)

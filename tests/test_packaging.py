@@ -1,0 +1,67 @@
+"""The wheel: what is in it, and that it does its work away from the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's content, as pip would put it into site-packages."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "content")
+    return folder / "content"
+
+
+def run(unpacked: Path, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """A command of the wheel, in another folder; the editable installation stands behind it."""
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_wheel_has_all_modules_and_says_that_it_is_typed(unpacked: Path):
+    ours = {path.relative_to(ROOT) for part in ("ingest", "models") for path in (ROOT / part).rglob("*.py")}
+    ours |= {Path("train.py"), Path("ingest/py.typed"), Path("models/py.typed")}
+    found = {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()}
+    assert {path for path in found if ".dist-info" not in str(path)} == ours
+    (entry_points,) = unpacked.glob("*.dist-info/entry_points.txt")
+    assert {"ingest = ingest.cli:main", "ingest-train = train:main"} <= set(entry_points.read_text().splitlines())
+
+
+def test_the_wheel_works_without_the_checkout(unpacked: Path, tmp_path: Path):
+    code = "import ingest, models, train; print(*(module.__file__ for module in (ingest, models, train)))"
+    where = run(unpacked, tmp_path, "-c", code).stdout.split()
+    assert [Path(file).relative_to(unpacked).parts[0] for file in where] == ["ingest", "models", "train.py"]
+    assert run(unpacked, tmp_path, "-m", "ingest", "--version").stdout == f"ingest {version('ingest-toolkit')}\n"
+    assert run(unpacked, tmp_path, "-m", "ingest", "synth", "photos", "--classes", 2, "--images", 20).returncode == 0
+    summary = run(unpacked, tmp_path, "-m", "train", "--model", "lenet", "--summary")
+    assert "61,706 trainable parameters" in summary.stdout, summary.stderr
+
+
+def test_the_public_names_have_types(tmp_path: Path):
+    (tmp_path / "user.py").write_text(
+        "import ingest\n"
+        "reveal_type(ingest.load_manifest('shards').classes)\n"
+        "reveal_type(ingest.build_shards('photos', 'shards', format='lmdb').records)\n"
+        "ingest.dataflow('shards', batch_size='many', training=True)\n"
+    )
+    pytest.importorskip("mypy")
+    command = [sys.executable, "-m", "mypy", "--config-file", os.devnull, "--ignore-missing-imports", "user.py"]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert 'Revealed type is "tuple[str, ...]"' in shown.replace("builtins.", ""), shown
+    assert 'Revealed type is "int"' in shown.replace("builtins.", ""), shown
+    assert 'Argument "batch_size" to "dataflow" has incompatible type "str"; expected "int"' in shown, shown
