@@ -209,12 +209,15 @@ def _add_inspect(commands: Any) -> None:
         help="look into shards: classes, sizes, duplicates",
         description="Read all of SHARDS, and say what is in it: classes, sizes, encodings, images that it holds twice.",
         epilog="examples:\n"
-        "  ingest inspect shards/train\n"
+        "  ingest inspect shards/train --sheet sheet.png\n"
         "  ingest inspect shards/train --against shards/val --json report.json",
     )
     parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument(
         "--against", type=place, metavar="SHARDS", help="another dataset: what is in both, and do their labels agree"
+    )
+    parser.add_argument(
+        "--sheet", type=writable, metavar="FILE.png", help="draw images beside their training views, with the crops"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write all that was found to FILE, too")
@@ -372,4 +375,8 @@ def _inspect(args: argparse.Namespace) -> None:
 
     result = inspection.inspect(args.shards, args.against, args.workers)
     print(inspection.text(result))
+    if args.sheet:
+        from ingest import sheet
+
+        sheet.save(args.shards, args.sheet)
     save_json(args.json, asdict(result))

@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import output, progress, workers
+from ingest import order, output, progress, shuffle, workers
 from ingest.dataset import Dataset
 from ingest.errors import RecordError
 from ingest.sample import RAW, Record
+from ingest.shuffle import Mixing
 
 ENCODINGS = ("JPEG with restart segments", "JPEG without", RAW)
 
@@ -44,6 +45,8 @@ _QUANTILES = {"min": 0, "5 %": 5, "median": 50, "95 %": 95, "max": 100}
 _SHOWN_CLASSES, _SHOWN_NAMES, _SHOWN = 50, 20, 5
 
 _BAR = 40
+
+_PACKED = "packed order"
 
 
 class Task(NamedTuple):
@@ -107,7 +110,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is in a dataset. ``classes`` counts the images of each, in the order of labels."""
+    """What is in a dataset. ``classes`` counts the images of each, in the order of labels.
+
+    ``mixing`` tells how the classes are mixed in the packed order, and in that of the first epoch of seed 0.
+    """
 
     folder: str
     format: str
@@ -122,6 +128,7 @@ class Inspection:
     spreads: dict[str, dict[str, int]]
     grey: int
     encodings: dict[str, int]
+    mixing: dict[str, Mixing]
     duplicates: Duplicates
     comparison: Comparison | None
 
@@ -152,6 +159,7 @@ def inspect(shards: str | Path, against: str | Path | None = None, workers: int 
         spreads=_spreads(counts, here),
         grey=int((here["channels"] == 1).sum()),
         encodings=dict(zip(ENCODINGS, np.bincount(here["encoding"], minlength=len(ENCODINGS)).tolist(), strict=True)),
+        mixing=_mixing(here["label"]),
         duplicates=_duplicates(datasets[:1], facts[:1]),
         comparison=_compare(datasets, facts) if against is not None else None,
     )
@@ -201,6 +209,13 @@ def _read_all(dataset: Dataset, processes: int | None) -> np.ndarray:
     return facts
 
 
+def _mixing(labels: np.ndarray) -> dict[str, Mixing]:
+    return {
+        _PACKED: shuffle.mixing(labels),
+        "training order": shuffle.mixing(labels[order.epoch_order(len(labels), 0, 0)]),
+    }
+
+
 def _spreads(class_counts: np.ndarray, facts: np.ndarray) -> dict[str, dict[str, int]]:
     """The quantiles of each quantity; all are values that occur."""
     height, width = facts["height"], facts["width"]
@@ -236,15 +251,15 @@ def _duplicates(datasets: list[Dataset], facts: list[np.ndarray]) -> Duplicates:
     ends = np.cumsum([len(part) for part in facts])
 
     # Stable: a group's images stay in the order of datasets and records.
-    order = np.argsort(digests, kind="stable")
-    starts = np.flatnonzero(np.append(True, digests[order[1:]] != digests[order[:-1]]))
-    stops = np.append(starts[1:], len(order))
-    is_mixed = np.minimum.reduceat(classes[order], starts) < np.maximum.reduceat(classes[order], starts)
-    in_each = (order[starts] < ends[0]) & (order[stops - 1] >= ends[-1] - len(facts[-1]))
+    by_digest = np.argsort(digests, kind="stable")
+    starts = np.flatnonzero(np.append(True, digests[by_digest[1:]] != digests[by_digest[:-1]]))
+    stops = np.append(starts[1:], len(by_digest))
+    is_mixed = np.minimum.reduceat(classes[by_digest], starts) < np.maximum.reduceat(classes[by_digest], starts)
+    in_each = (by_digest[starts] < ends[0]) & (by_digest[stops - 1] >= ends[-1] - len(facts[-1]))
     is_group = in_each & (stops - starts > 1)
-    images = order[np.repeat(is_group, stops - starts)]
+    images = by_digest[np.repeat(is_group, stops - starts)]
     groups = np.flatnonzero(is_group)
-    groups = groups[np.lexsort((order[starts[groups]], ~is_mixed[groups]))]
+    groups = groups[np.lexsort((by_digest[starts[groups]], ~is_mixed[groups]))]
 
     def image(i: int) -> Image:
         which = bisect_right(ends, i)
@@ -260,7 +275,7 @@ def _duplicates(datasets: list[Dataset], facts: list[np.ndarray]) -> Duplicates:
         groups=len(groups),
         images=tuple(np.bincount(np.searchsorted(ends, images, side="right"), minlength=len(facts)).tolist()),
         mixed=int(is_mixed[groups].sum()),
-        first=tuple(group(order[starts[i] : stops[i]]) for i in groups[:MAX_GROUPS]),
+        first=tuple(group(by_digest[starts[i] : stops[i]]) for i in groups[:MAX_GROUPS]),
     )
 
 
@@ -298,6 +313,9 @@ def _lines(result: Inspection) -> Iterator[str]:
     yield ""
     yield from _histogram(result.classes)
     yield ""
+    for name, mixing in result.mixing.items():
+        yield from _mixed(name, mixing)
+    yield ""
     groups, surplus = result.duplicates.groups, sum(result.duplicates.images) - result.duplicates.groups
     yield f"exact duplicates: {groups:,} groups, surplus images: {surplus:,}"
     yield from _groups(result.duplicates)
@@ -316,6 +334,17 @@ def _histogram(classes: dict[str, int]) -> Iterator[str]:
         bars = [bars[i] for i in np.argsort([*classes.values()], kind="stable")]
         bars[_SHOWN:-_SHOWN] = [f"... {len(bars) - 2 * _SHOWN:,} between"]
     yield from bars
+
+
+def _mixed(name: str, mixing: Mixing) -> Iterator[str]:
+    holds = f"batches of {mixing.batch_size} hold {mixing.classes:,.1f} classes, random ones {mixing.random:,.1f}"
+    if mixing.deviations is None:
+        yield f"{name}: {holds}: with these classes every order is as good"
+        return
+    yield f"{name}: {holds} ({mixing.deviations:+,.1f} standard deviations from random)"
+    if mixing.is_bad:
+        remedy = "training draws another, but readers that go from front to back see" if name == _PACKED else "it has"
+        yield f"WARNING: the {name} is NOT random: {remedy} batches of much alike: build the shards again"
 
 
 def _comparison(result: Comparison) -> Iterator[str]:

@@ -12,14 +12,14 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "progress", "compiled"},
-    {"files", "sample", "order", "workers", "slots"},
+    {"files", "sample", "order", "shuffle", "workers", "slots"},
     {"atomic", "cluster"},
     {"jpeg"},
     {"views"},
     {"manifest", "sources", "formats", "synth"},
     {"cache", "output"},
     {"build", "dataset"},
-    {"batches", "convert", "estimate", "inspection", "verify"},
+    {"batches", "convert", "estimate", "inspection", "sheet", "verify"},
     {"stream"},
     {"feed", "loaders"},
     {"profile"},
@@ -31,7 +31,7 @@ FLOORS = [
 ROOMS = {
     "numba": {"compiled"},
     "simplejpeg": {"jpeg"},
-    "PIL": {"jpeg", "loaders"},
+    "PIL": {"jpeg", "loaders", "sheet"},
     "cv2": {"views"},
     "lmdb": {"formats"},
     "crc32c": {"formats"},

@@ -9,8 +9,11 @@ from conftest import FORMATS, image_bytes, put
 from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
+from ingest import formats, manifest
+from ingest.dataset import Dataset
 from ingest.errors import ManifestError, RecordError
 from ingest.inspection import Inspection, inspect, text
+from ingest.manifest import Shard
 
 ONE, TWO, THREE = (image_bytes("JPEG", size=size) for size in ((60, 40), (80, 50), (100, 90)))
 
@@ -73,6 +76,23 @@ def test_the_text_names_it_all(inspected: Inspection):
     ):  # fmt: skip
         assert words in shown, shown
     assert json.loads(json.dumps(dataclasses.asdict(inspected)))["classes"]["cat"] == 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_class_ordered_dataset_is_called_out(shards: dict[str, Path], tmp_path: Path, name: str):
+    source = Dataset(shards[name])
+    numbers = sorted(range(len(source)), key=lambda number: source[number].label)
+    written = formats.write(name, tmp_path / "all", map(source.payload, numbers))
+    one = Shard("all", len(source), *written)
+    manifest.save(dataclasses.replace(source.manifest, shards=(one,), build=None), tmp_path)
+    found = inspect(tmp_path, workers=0)
+    assert [(kind, mixing.is_bad) for kind, mixing in found.mixing.items()] == [
+        ("packed order", True), ("training order", False),
+    ]  # fmt: skip
+    assert "WARNING: the packed order is NOT random" in text(found)
+    sound = inspect(shards[name], workers=0)
+    assert not any(mixing.is_bad for mixing in sound.mixing.values())
+    assert "packed order: batches of 3 hold " in text(sound) and "NOT random" not in text(sound)
 
 
 def test_pixels_and_equal_datasets(tmp_path: Path):

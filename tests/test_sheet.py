@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FORMATS, image_bytes, put
+from PIL import Image
+from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
+
+import ingest
+from ingest import sheet, views
+from ingest.batches import BatchOptions, batches
+from ingest.dataset import Dataset
+from ingest.errors import OutputError, RecordError
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_views_are_those_of_training(shards: dict[str, Path], name: str):
+    dataset = Dataset(shards[name])
+    n = len(dataset)
+    options = BatchOptions(n, training=True, image_size=48, workers=0, epochs=sheet.EPOCHS)
+    epochs = [{image.tobytes() for image in batch.images} for batch in batches(shards[name], options)]
+    for number in range(n):
+        found = sheet.views_of(dataset, number, 48)
+        assert [view.pixels.tobytes() in epoch for view, epoch in zip(found, epochs, strict=True)] == [True] * 3
+
+
+def test_regions_and_flips_are_those_of_the_views(shards: dict[str, Path]):
+    dataset = Dataset(shards["lmdb"])
+    flips = set()
+    for number in range(0, len(dataset), 5):
+        record = dataset[number]
+        for pixels, region, is_flipped in sheet.views_of(dataset, number, 48):
+            out = np.empty((48, 48, 3), np.uint8)
+            views.resize_and_flip(views.decode_region(record, 3, region), [0.0 if is_flipped else 1.0] * 44, out)
+            assert np.array_equal(out, pixels)
+            flips.add(is_flipped)
+    assert flips == {True, False}
+
+
+def test_the_sheet(shards: dict[str, Path], tmp_path: Path):
+    sheet.save(shards["tfrecord"], tmp_path / "sheet.png")
+    drawn = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert drawn.shape == (sheet.IMAGES * 300, 1072, 3)
+    colours = {tuple(pixel) for pixel in drawn.reshape(-1, 3)[::7].tolist()}
+    assert {(0xE6, 0x9F, 0x00), (0x56, 0xB4, 0xE9), (0xCC, 0x79, 0xA7)} <= colours
+
+
+def test_sheets_of_grey_of_pixels_and_of_odd_names(tmp_path: Path):
+    put(tmp_path / "digits", {IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)})
+    put(tmp_path / "photos", {f"\u1f400 cat\n{'x' * 90}/{i}.JPEG": image_bytes("JPEG", mode="L") for i in range(2)})
+    for source, encoding in (("digits", "keep"), ("photos", "keep"), ("photos", "raw")):
+        out = tmp_path / f"{source} {encoding}"
+        ingest.build_shards(tmp_path / source, out, format="lmdb", workers=0, encoding=encoding)
+        assert sheet.draw(Dataset(out)).width == 1072
+
+
+def test_what_cannot_be_drawn_or_written(shards: dict[str, Path], tmp_path: Path):
+    for name in ("sheet.what", "no folder/sheet.png"):
+        with pytest.raises(OutputError, match="give a FILE"):
+            sheet.save(shards["lmdb"], tmp_path / name)
+    copy = shutil.copytree(shards["tfrecord"], tmp_path / "copy")
+    path = copy / "00000-of-00005.tfrecord"
+    path.write_bytes(path.read_bytes().replace(b"\xff\xda", b"\x00\x00"))
+    with pytest.raises(RecordError, match=r"00000-of-00005\.tfrecord, record 0"):
+        sheet.save(copy, tmp_path / "sheet.png")
