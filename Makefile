@@ -27,9 +27,9 @@ demo: $(INSTALLED)
 	$(BIN)/ingest build-shards demo/photos/train demo/train-tfrecord --format tfrecord
 	$(BIN)/ingest build-shards demo/photos/train demo/train-lmdb --format lmdb
 	$(BIN)/ingest build-shards demo/photos/val demo/val --format tfrecord
-	@$(call say,3. A profile. How many images a second can the loader give and which of its stages is the limit?)
-	$(BIN)/ingest profile demo/train-tfrecord --seconds 8
-	$(BIN)/ingest profile demo/train-lmdb --seconds 8
+	@$(call say,3. A profile. How many images a second can the loader give, and what limits it? And what is in the shards?)
+	$(BIN)/ingest profile demo/train-tfrecord --seconds 8 --html demo/profile.html
+	$(BIN)/ingest inspect demo/train-lmdb --sheet demo/sheet.png
 	@$(call say,4. AlexNet learns. At 64 pixels instead of 224 and in minutes instead of days.)
 	$(BIN)/python train.py --model alexnet --data demo/train-tfrecord --eval-data demo/val --model-dir demo/alexnet \
 	  --image-size 64 --batch-size 32 --epochs 20 --schedule cosine --warm-up 0.05 --json demo/alexnet.json
@@ -92,7 +92,7 @@ print(f"\n== Evaluation top-1 on 320 pictures that neither network was trained o
 for result in results:
     print(f"   {result['model']:<10}{result['eval_top1']:>6.3f}   {result['eval_top1'] / chance:.1f} times chance")
 print("""
-== Everything is in demo/: photographs, shards (look into manifest.json), checkpoints. What to try next:
+== Everything is in demo/: photographs, shards, checkpoints; look at profile.html and sheet.png. What to try next:
    .venv/bin/tensorboard --logdir demo                                   the curves
    .venv/bin/python train.py --model resnet50 --summary                  a network, layer by layer
    .venv/bin/ingest build-shards PHOTOS shards --format tfrecord         your own, as PHOTOS/CLASS/IMAGE.jpg

@@ -17,7 +17,7 @@ from ingest.dataset import Dataset
 from ingest.errors import OptionError, RecordError
 from ingest.profile import Profile, ProfileOptions, page, profile, report
 from ingest.profile.advice import LIMITS, TARGETS, advise, consumer_verdict, spent, target, verdict, worker_counts
-from ingest.profile.measure import packings
+from ingest.profile.measure import fits_in_memory, packings
 from ingest.profile.trial import Packing, pack
 
 STAGES = {"read": 5.0, "parse": 4.0, "crop": 1.0, "cut": 13.0, "decode": 671.0, "resize": 145.0, "batch": 2.0,
@@ -85,6 +85,10 @@ def test_advice():
     assert advise({2: 1900.0, 1: 1000.0}, 2, {"": 800.0}, {"": 100.0}, 1000) == ()
     # Fewer are advised, too, where so many get in each other's way.
     assert [each.workers for each in advise({2: 1900.0, 64: 900.0}, 64, {"": 800.0}, {"": 1.0}, 1)] == [2]
+
+
+def test_what_fits_into_memory():
+    assert fits_in_memory(1e6) and not fits_in_memory(1e18)
 
 
 @given(st.integers(1, 2000), st.integers(0, 1024))

@@ -57,11 +57,12 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         )  # fmt: skip
         if options.apply:
             changes = measure.applied(dataset, options, changes, Path(scratch))
+    size_bytes = sum(shard.size_bytes for shard in known.shards)
     return Profile(
         shards=str(shards), format=known.format, encoding=known.encoding, records=len(dataset),
-        size_bytes=sum(shard.size_bytes for shard in known.shards), batch_size=options.batch_size,
+        size_bytes=size_bytes, batch_size=options.batch_size,
         image_size=options.image_size, channels=known.channels, workers=workers, cores=cores, stages=found.stages,
-        cold_read_microseconds=found.cold_read, fits_in_memory=measure.is_in_memory(dataset),
+        cold_read_microseconds=found.cold_read, fits_in_memory=measure.fits_in_memory(size_bytes),
         feed_microseconds=found.feed, by_workers=found.by_workers, ceiling=found.ceiling, against=found.against,
         consumer=consumer, limit=limit, verdict=verdict, advice=changes,
         target=advice.target(options.target, found.by_workers, found.costs, cores) if options.target else None,

@@ -69,17 +69,14 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         bar.set_description("measuring")
         found = rates.medians(measures, options.seconds / (rates.ROUNDS * len(measures)), bar.update)
     bytes_an_image = {packing: stages.bytes_an_image(sample) for packing, sample in samples.items()}
+    of_a_batch = {
+        stages.BATCH: stages.batch_microseconds(dataset, training(0)),
+        stages.HAND_OFF: 1e6 / found["hand-off"],
+    }
     of_each = {
-        packing: each.microseconds
-        | {
-            stages.BATCH: stages.batch_microseconds(dataset, training(0)),
-            stages.HAND_OFF: 1e6 / found["hand-off"],
-        }
-        | ({} if is_in_memory(dataset) or cold_read is None else {
-            advice.COLD_READ: cold_read * bytes_an_image[packing] / bytes_an_image[""]
-        })
+        packing: each.microseconds | of_a_batch | _waiting(cold_read, dataset, bytes_an_image, packing)
         for packing, each in timed.items()
-    }  # fmt: skip
+    }
     return Measured(
         stages=of_each[""],
         cold_read=cold_read,
@@ -123,7 +120,15 @@ def packings(dataset: Dataset, image_size: int) -> list[Packing]:
     return smaller if is_raw else [*smaller, Packing("raw", enough)]
 
 
-def is_in_memory(dataset: Dataset) -> bool:
-    """Whether the system can keep the dataset in memory, so that only its first epoch waits for a disk."""
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return sum(shard.size_bytes for shard in dataset.manifest.shards) <= _IN_MEMORY * memory_bytes
+def _waiting(
+    cold_read: float | None, dataset: Dataset, bytes_an_image: dict[str, float], packing: str
+) -> dict[str, float]:  # fmt: skip
+    """The stage of waiting for the disk, of a dataset packed like that: none where it fits into memory."""
+    if cold_read is None or fits_in_memory(bytes_an_image[packing] * len(dataset)):
+        return {}
+    return {advice.COLD_READ: cold_read * bytes_an_image[packing] / bytes_an_image[""]}
+
+
+def fits_in_memory(size_bytes: float) -> bool:
+    """Whether the system can keep a dataset of that size in memory, so that only its first epoch waits for a disk."""
+    return size_bytes <= _IN_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
