@@ -95,7 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="ingest", description="From a pile of photographs to a training run.")
+    parser = Parser(
+        prog="ingest",
+        description="From a pile of photographs to a training run.",
+        epilog="example:\n  ingest build-shards photos/train shards/train --format tfrecord",
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_synth(commands)
     _add_build_shards(commands)

@@ -38,6 +38,7 @@ OPTIONAL = ("sklearn",)
 
 # What a command of a document writes, so that no stand-in may lie there: OUT, a --model-dir, a --out.
 WRITES = re.compile(r"ingest synth (\S+)|build-shards \S+ (\S+)|convert \S+ (\S+)|--model-dir (\S+)|--out (\S+)")
+SETS = re.compile(r"(export|cd|source) ")
 A_STEP = re.compile(r"training [\w-]+: .*?\| *[1-9][\d.]*[kM]?/")
 
 
@@ -93,6 +94,18 @@ def commands(block: Block) -> list[Command]:
             continue
         continues = line.endswith("\\")
     return found
+
+
+def units(block: Block) -> list[Command]:
+    """What is run of a block at a time: each command, or all of it."""
+    whole = Command(block.document, block.line, block.text)
+    return [whole] if block.reason or block.language == "python" else commands(block)
+
+
+def lacking(block: Block) -> str | None:
+    """Why a block of Python cannot be run: a package is not installed that need not be."""
+    needed = [name for name in OPTIONAL if re.search(rf"^(from|import) {name}\b", block.text, re.M)]
+    return next((f"{name} is not installed" for name in needed if not find_spec(name)), None)
 
 
 def is_synopsis(text: str) -> bool:
@@ -175,15 +188,18 @@ def run(words: list[str], text: str, folder: Path, log: Path) -> bool:
             words, cwd=folder, env=environment(folder), stdin=subprocess.DEVNULL, stdout=output,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        while process.poll() is None:
-            time.sleep(0.1)
-            seconds = time.monotonic() - start
-            if is_training and not is_cut and seconds > TRAINING_SECONDS and A_STEP.search(log.read_text()):
-                os.killpg(process.pid, signal.SIGINT)
-                is_cut = True
-            if seconds > COMMAND_SECONDS:
-                os.killpg(process.pid, signal.SIGKILL)
-                raise DocsError(f"not done after {COMMAND_SECONDS} s")
+        try:
+            while process.poll() is None:
+                time.sleep(0.1)
+                seconds = time.monotonic() - start
+                if is_training and not is_cut and seconds > TRAINING_SECONDS and A_STEP.search(log.read_text()):
+                    os.killpg(process.pid, signal.SIGINT)
+                    is_cut = True
+                if seconds > COMMAND_SECONDS:
+                    raise DocsError(f"not done after {COMMAND_SECONDS} s")
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
     if process.returncode == 0:
         return False
     if not is_cut or process.returncode != 130:
@@ -196,9 +212,8 @@ def run(words: list[str], text: str, folder: Path, log: Path) -> bool:
 class Check:
     """Runs documents, and keeps count of what was not run, and why."""
 
-    def __init__(self, scratch: Path):
-        self._scratch, self._log = scratch, scratch / "log"
-        self._stand_ins = scratch / "stand-ins"
+    def __init__(self, scratch: Path, stand_ins: Path):
+        self._scratch, self._log, self._stand_ins = scratch, scratch / "log", stand_ins
         self.counts = {"run": 0, "synopses": 0}
         self.notes: list[str] = []
         self.failures: list[str] = []
@@ -207,47 +222,30 @@ class Check:
         """Run all blocks of a document; at the first failure, note it and go on with the next document."""
         folder = self._scratch / name.replace("/", "-").removesuffix(".md")
         checkout(folder, (ROOT / name).read_text(), self._stand_ins)
-        for block in blocks(name):
-            if block.language not in ("sh", "console", "python"):
-                continue
-            for command in self._commands(block):
-                self._log.write_text("")
-                try:
-                    self._one(block, command, folder)
-                except DocsError as failure:
-                    where = f"{name}:{command.line}: {failure}\n  {command.text}\n"
-                    self.failures.append(
-                        where + "".join(f"  | {line}\n" for line in self._log.read_text().split("\n")[-40:])
-                    )
-                    print(f"FAILED {self.failures[-1]}", flush=True)
-                    return
-
-    def _commands(self, block: Block) -> list[Command]:
-        if block.reason or block.language == "python":
-            return [Command(block.document, block.line, block.text)]
-        return commands(block)
+        runnable = [block for block in blocks(name) if block.language in ("sh", "console", "python")]
+        for block, command in [(each, unit) for each in runnable for unit in units(each)]:
+            self._log.write_text("")
+            try:
+                self._one(block, command, folder)
+            except DocsError as failure:
+                output = "".join(f"  | {line}\n" for line in self._log.read_text().split("\n")[-40:])
+                self.failures.append(f"{name}:{command.line}: {failure}\n  {command.text}\n{output}")
+                print(f"FAILED {self.failures[-1]}", flush=True)
+                return
 
     def _one(self, block: Block, command: Command, folder: Path) -> None:
-        where = f"{command.document}:{command.line}"
-        if block.language == "python":
-            needed = [name for name in OPTIONAL if re.search(rf"^(from|import) {name}\b", command.text, re.M)]
-            reason = block.reason or next((f"{name} is not installed" for name in needed if not find_spec(name)), None)
-            words = [sys.executable, "block.py"]
-            (folder / "block.py").write_text(command.text + "\n")
-            compile(command.text, where, "exec")
-        else:
-            reason = block.reason
-            before = [
-                c.text
-                for c in commands(block)
-                if c.line < command.line and c.text.startswith(("export ", "cd ", "source "))
-            ]
-            words = ["bash", "-c", "\n".join([*before, command.text])]
-        if reason:
-            if block.language != "python":
-                self._execute(["bash", "-n", "-c", command.text], command, folder)
+        where, is_python = f"{command.document}:{command.line}", block.language == "python"
+        if reason := block.reason or lacking(block):
+            check = (
+                [sys.executable, "-c", "import sys; compile(sys.argv[1], '', 'exec')"] if is_python else ["bash", "-nc"]
+            )
+            self._execute([*check, command.text], command, folder)
             self.notes.append(f"not run: {where}: {reason}")
-        elif is_synopsis(command.text) and block.language != "python":
+        elif is_python:
+            (folder / "block.py").write_text(command.text + "\n")
+            self._execute([sys.executable, "block.py"], command, folder)
+            self.counts["run"] += 1
+        elif is_synopsis(command.text):
             if wrong := unknown_flags(command.text):
                 raise DocsError(f"no such flag: {', '.join(sorted(wrong))}")
             self.counts["synopses"] += 1
@@ -255,7 +253,8 @@ class Check:
             self._execute(["bash", "-c", command.text.replace("make ", "make -n ", 1)], command, folder)
             self.notes.append(f"run elsewhere: {where}: {command.text.split('#')[0].strip()}")
         else:
-            self._execute(words, command, folder)
+            setting = [other.text for other in commands(block) if other.line < command.line and SETS.match(other.text)]
+            self._execute(["bash", "-c", "\n".join([*setting, command.text])], command, folder)
             self.counts["run"] += 1
 
     def _execute(self, words: list[str], command: Command, folder: Path) -> None:
@@ -274,8 +273,8 @@ def main() -> int:
     from docs_stand_ins import make
 
     with tempfile.TemporaryDirectory() as scratch:
-        check = Check(Path(scratch))
-        make(check._stand_ins)
+        check = Check(Path(scratch), Path(scratch) / "stand-ins")
+        make(Path(scratch) / "stand-ins")
         for name in sys.argv[1:] or DOCUMENTS:
             check.document(name)
     print("", *check.notes, sep="\n")

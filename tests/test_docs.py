@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from docs_check import DOCUMENTS, ROOT, blocks, commands, flags_of, help_of, program_of, unknown_flags
+from docs_check import DOCUMENTS, ROOT, Check, blocks, commands, flags_of, help_of, program_of, unknown_flags
 
 import ingest
 
@@ -29,6 +29,14 @@ def anchors(path: Path) -> set[str]:
     """The anchors of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", prose(path.relative_to(ROOT).as_posix()), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_block_is_passed_over_for_its_language(document: str):
+    for block in blocks(document):
+        assert re.fullmatch(r"sh|console|python|(json|hexdump) \S+|", block.language), f"{document}:{block.line}"
+        is_figure = not block.language and not re.search(r"^(\$|ingest|python|make) ", block.text, re.M)
+        assert block.language or is_figure, f"{document}:{block.line}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -114,3 +122,50 @@ def test_the_documented_bytes_are_the_real_ones(example: Path, name: str):
             assert path.suffix == ".lmdb" or int(at, 16) == shown, line
             shown = int(at, 16) + len(content)
         assert path.suffix == ".lmdb" or shown == len(data)
+
+
+_DOCUMENT = """
+```sh
+touch made
+export WORD=said; echo nothing
+echo $WORD $(ls made) > \\
+  heard && grep "said made" heard
+```
+
+```sh not run: needs the moon
+rocket --to moon
+```
+
+```console
+$ ingest verify SHARDS [--decode] [--repair SRC [--labels FILE]]
+whatever it prints
+```
+
+```python
+open("heard").read().index("said")
+```
+"""
+
+
+@pytest.mark.parametrize(
+    ("block", "failure"),
+    [
+        ("", None),
+        ("```sh\nls nowhere\n```", "23: ended with 2\n  ls nowhere\n"),
+        ("```console\n$ ingest convert SHARDS OUT --fromat tfrecord|lmdb\n```", "23: no such flag: --fromat\n"),
+        ("```python\nimage_bytes\n```", "23: ended with 1\n  image_bytes\n"),
+        ("```sh\nmake everything\n```", "23: ended with 2\n"),
+    ],
+)
+def test_what_does_not_run_as_it_stands_is_named(tmp_path: Path, block: str, failure: str | None):
+    (tmp_path / "stand-ins").mkdir()
+    document = tmp_path / "page.md"
+    document.write_text(f"{_DOCUMENT}\n{block}\n")
+    (tmp_path / "scratch").mkdir()
+    check = Check(tmp_path / "scratch", tmp_path / "stand-ins")
+    check.document(str(document))
+    assert check.counts == {"run": 4, "synopses": 1}
+    assert [note.split(": ", 2)[2] for note in check.notes] == ["needs the moon"]
+    found = [text.removeprefix(f"{document}:") for text in check.failures]
+    assert len(found) == (failure is not None)
+    assert all(text.startswith(failure) for text in found)
