@@ -3,6 +3,7 @@
 # make test     the tests
 # make stress   the tests of damage, kills and mutated images again, by the thousand, and of lost hosts
 # make lint     ruff and mypy
+# make docs-check  every command and every Python block of README.md, docs and benchmarks, on a few pictures
 # make bench    our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
 # make mnist-questions  LeNet-5 seven times, once as it should be: MNIST=folder/of/IDX/files; a quarter of an hour
 #
@@ -13,7 +14,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test stress lint bench mnist-questions clean
+.PHONY: install demo test stress lint docs-check bench mnist-questions clean
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -49,6 +50,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs-check: $(INSTALLED)
+	$(BIN)/python tests/docs_check.py
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/loaders.py $(PHOTOS)
