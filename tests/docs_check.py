@@ -161,7 +161,9 @@ def checkout(folder: Path, text: str, stand_ins: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
     # Not a link to .venv itself, which 'make install' might find too old and clear.
     (folder / ".venv").mkdir()
-    (folder / ".venv/bin").symlink_to(Path(sys.executable).parent)
+    for path in Path(sys.prefix).iterdir():
+        if path.name != "installed":
+            (folder / ".venv" / path.name).symlink_to(path)
     (folder / ".venv/installed").touch()
     made = {name.strip("\"'") for groups in WRITES.findall(text) for name in groups if name}
     for top in stand_ins.iterdir():
