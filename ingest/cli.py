@@ -144,7 +144,7 @@ def _add_build_shards(commands: Any) -> None:
         "  ingest build-shards ILSVRC2012/train shards/train --format tfrecord\n"
         "  ingest build-shards mnist/train-images-idx3-ubyte.gz shards/mnist --format lmdb",
     )
-    parser.add_argument("src", metavar="SRC", type=place, help="a folder of CLASS/IMAGE files, or an IDX images file")
+    parser.add_argument("src", metavar="SRC", type=place, help="a folder of CLASS/IMAGE files, tars, a list, parquet, IDX")
     parser.add_argument("out", metavar="OUT", type=place, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     parser.add_argument("--shards", type=int, metavar="N", help="default: one for every 1250 images, 8 to 1024")
