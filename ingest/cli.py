@@ -144,11 +144,13 @@ def _add_build_shards(commands: Any) -> None:
         "  ingest build-shards ILSVRC2012/train shards/train --format tfrecord\n"
         "  ingest build-shards mnist/train-images-idx3-ubyte.gz shards/mnist --format lmdb",
     )
-    parser.add_argument("src", metavar="SRC", type=place, help="a folder of CLASS/IMAGE files, tars, a list, parquet, IDX")
+    parser.add_argument(
+        "src", metavar="SRC", type=place, help="a folder of CLASS/IMAGE files, tars, a list, parquet, IDX"
+    )
     parser.add_argument("out", metavar="OUT", type=place, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     parser.add_argument("--shards", type=int, metavar="N", help="default: one for every 1250 images, 8 to 1024")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    _add_workers(parser)
     parser.add_argument(
         "--encoding",
         choices=("keep", "jpeg", "raw"),
@@ -184,7 +186,7 @@ def _add_verify(commands: Any) -> None:
     parser.add_argument("--decode", action="store_true", help="decode every image, too")
     parser.add_argument("--repair", metavar="SRC", type=place, help="pack what is damaged again, from the source")
     parser.add_argument("--labels", metavar="FILE", type=place, help="of a source whose images lie without")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    _add_workers(parser)
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
     parser.set_defaults(run=_verify)
 
@@ -199,7 +201,7 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument("out", metavar="OUT", type=place, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    _add_workers(parser)
     parser.set_defaults(run=_convert)
 
 
@@ -219,7 +221,7 @@ def _add_inspect(commands: Any) -> None:
     parser.add_argument(
         "--sheet", type=writable, metavar="FILE.png", help="draw images beside their training views, with the crops"
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    _add_workers(parser)
     parser.add_argument("--json", type=writable, metavar="FILE", help="write all that was found to FILE, too")
     parser.set_defaults(run=_inspect)
 
@@ -239,7 +241,7 @@ def _add_profile(commands: Any) -> None:
     parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    _add_workers(parser)
     parser.add_argument(
         "--seconds", type=float, default=15, metavar="S", help="time to measure, besides starting (default: 15)"
     )
@@ -255,6 +257,10 @@ def _add_profile(commands: Any) -> None:
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the figures to FILE, too")
     parser.add_argument("--html", type=writable, metavar="FILE", help="write a page with charts to FILE, too")
     parser.set_defaults(run=_profile)
+
+
+def _add_workers(parser: Parser) -> None:
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
 
 
 def _names(text: str) -> tuple[str, ...]:
