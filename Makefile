@@ -28,7 +28,7 @@ demo: $(INSTALLED)
 	$(BIN)/ingest build-shards demo/photos/train demo/train-tfrecord --format tfrecord
 	$(BIN)/ingest build-shards demo/photos/train demo/train-lmdb --format lmdb
 	$(BIN)/ingest build-shards demo/photos/val demo/val --format tfrecord
-	@$(call say,3. A profile. How many images a second can the loader give, and what limits it? And what is in the shards?)
+	@$(call say,3. A profile. How many images a second can the loader give? What limits it? And what is in the shards?)
 	$(BIN)/ingest profile demo/train-tfrecord --seconds 8 --html demo/profile.html
 	$(BIN)/ingest inspect demo/train-lmdb --sheet demo/sheet.png
 	@$(call say,4. AlexNet learns. At 64 pixels instead of 224 and in minutes instead of days.)
