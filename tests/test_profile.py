@@ -16,7 +16,17 @@ import ingest
 from ingest.dataset import Dataset
 from ingest.errors import OptionError, RecordError
 from ingest.profile import Profile, ProfileOptions, page, profile, report
-from ingest.profile.advice import LIMITS, TARGETS, advise, consumer_verdict, spent, target, verdict, worker_counts
+from ingest.profile.advice import (
+    LIMITS,
+    TARGETS,
+    advise,
+    consumer_verdict,
+    slowdown,
+    spent,
+    target,
+    verdict,
+    worker_counts,
+)
 from ingest.profile.measure import fits_in_memory, packings
 from ingest.profile.trial import Packing, pack
 
@@ -26,7 +36,7 @@ STAGES = {"read": 5.0, "parse": 4.0, "crop": 1.0, "cut": 13.0, "decode": 671.0, 
 
 def test_each_stage_counts_for_one_limit():
     assert sorted(stage for parts in LIMITS.values() for stage in parts) == sorted([*STAGES, "cold read", "rest"])
-    costs = spent(STAGES, stream=1000.0, processes=1)
+    costs = spent(STAGES, stream=1000.0, processes=1, slowed=1.0)
     assert costs == pytest.approx({"disk": 0, "decode": 684, "resize": 145, "Python": 12, "hand-off": 159})
     assert sum(costs.values()) == pytest.approx(1e6 / 1000)
 
@@ -42,8 +52,17 @@ def test_each_stage_counts_for_one_limit():
     ],
 )
 def test_what_limits(stages: dict[str, float], stream: float, processes: int, limit: str):
-    costs = spent(stages, stream, processes)
+    costs = spent(stages, stream, processes, slowed=1.0)
     assert max(costs, key=lambda kind: costs[kind]) == limit
+
+
+def test_what_slows_the_codec_down_too_is_not_the_hand_off():
+    slowed = slowdown(STAGES, ceiling=1000.0, cores=2, decodes=True)
+    assert slowed == pytest.approx(2000 / 816)
+    costs = spent(STAGES, stream=950.0, processes=2, slowed=slowed)
+    assert max(costs, key=lambda kind: costs[kind]) == "decode" and sum(costs.values()) == pytest.approx(2e6 / 950)
+    assert slowdown(STAGES, ceiling=10_000.0, cores=2, decodes=True) == 1
+    assert slowdown({**STAGES, "decode": 0.0}, ceiling=1000.0, cores=1, decodes=False) == pytest.approx(1000 / 150)
 
 
 @pytest.mark.parametrize(

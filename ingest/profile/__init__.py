@@ -100,7 +100,8 @@ def _conclude(
     stream = found.by_workers[workers]
     if consumer and consumer.waiting < advice.STARVED:
         return CONSUMER, advice.consumer_verdict(consumer.name, consumer.images_per_second, stream)
-    costs = advice.spent(found.stages, stream, min(max(workers, 1), cores))
+    slowed = advice.slowdown(found.stages, found.ceiling, cores, decodes)
+    costs = advice.spent(found.stages, stream, min(max(workers, 1), cores), slowed)
     limit = max(costs, key=lambda kind: costs[kind])
     return limit, advice.verdict(limit, stream, workers, found.ceiling, cores, decodes)
 

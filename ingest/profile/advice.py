@@ -84,13 +84,23 @@ def wanted(text: str) -> tuple[float, str]:
     return rate, "asked for"
 
 
-def spent(stages: dict[str, float], stream: float, processes: int) -> dict[str, float]:
+def slowdown(stages: dict[str, float], ceiling: float, cores: int, decodes: bool) -> float:
+    """How many times longer stages take when all ``cores`` are busy, which share memory, and maybe more.
+
+    By what decoding and the resize take by themselves, and in the measurement of the ``ceiling``, in images/s.
+    """
+    alone = stages["decode" if decodes else "read"] + stages["resize"]
+    return max(1.0, cores * 1e6 / ceiling / alone)
+
+
+def spent(stages: dict[str, float], stream: float, processes: int, slowed: float) -> dict[str, float]:
     """Of each kind of limit, what it takes of an image's time, in microseconds of a core.
 
-    ``stages`` are microseconds of a core, ``stream`` the images/s that so many ``processes``, a core each, give.
+    ``stages`` are microseconds of a core, and ``slowed`` times as many where all are busy; ``stream`` the images/s that
+    so many ``processes``, a core each, give.
     """
-    rest = max(0.0, processes * 1e6 / stream - sum(stages.values()))
-    costs = {**stages, REST: rest}
+    costs = {stage: slowed * cost for stage, cost in stages.items()}
+    costs[REST] = max(0.0, processes * 1e6 / stream - sum(costs.values()))
     return {limit: sum(costs.get(stage, 0.0) for stage in parts) for limit, parts in LIMITS.items()}
 
 
