@@ -101,9 +101,9 @@ def _conclude(
     if consumer and consumer.waiting < advice.STARVED:
         return CONSUMER, advice.consumer_verdict(consumer.name, consumer.images_per_second, stream)
     slowed = advice.slowdown(found.stages, found.ceiling, cores, decodes)
-    costs = advice.spent(found.stages, stream, min(max(workers, 1), cores), slowed)
+    costs = advice.spent(found.stages, stream, advice.busy_cores(workers, cores), slowed)
     limit = max(costs, key=lambda kind: costs[kind])
-    return limit, advice.verdict(limit, stream, workers, found.ceiling, cores, decodes)
+    return limit, advice.verdict(limit, stream, workers, found.share, cores, decodes)
 
 
 def _machine(cores: int) -> dict[str, str]:

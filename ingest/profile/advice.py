@@ -104,14 +104,18 @@ def spent(stages: dict[str, float], stream: float, processes: int, slowed: float
     return {limit: sum(costs.get(stage, 0.0) for stage in parts) for limit, parts in LIMITS.items()}
 
 
-def verdict(limit: str, stream: float, workers: int, ceiling: float, cores: int, decodes: bool) -> str:
+def busy_cores(workers: int, cores: int) -> int:
+    """How many cores so many workers keep busy; none of them is this process alone."""
+    return min(max(workers, 1), cores)
+
+
+def verdict(limit: str, stream: float, workers: int, share: float, cores: int, decodes: bool) -> str:
     """One line: what limits a stream of ``stream`` images/s, and how near it is to what its cores can at the most.
 
-    ``ceiling`` are the images/s that all ``cores`` can decode and resize, or, if not ``decodes``, resize alone.
+    ``share`` is that of what they can decode and resize, or, if not ``decodes``, resize alone.
     """
-    processes = min(max(workers, 1), cores)
-    whose = "this CPU" if processes == cores else plural(processes, "core")
-    share = stream * cores / (processes * ceiling)
+    busy = busy_cores(workers, cores)
+    whose = "this CPU" if busy == cores else plural(busy, "core")
     rate = f"{limit}-bound: {stream:,.0f} images/s with {plural(workers, 'worker')}"
     return f"{rate}, {share:.0%} of what {whose} can {'decode' if decodes else 'resize'}"
 

@@ -33,7 +33,7 @@ class Measured:
     """Images/s, and microseconds of a core an image, as in Profile.
 
     ``costs`` are microseconds of an image in all, and ``bytes_an_image`` what it takes on the disk, for each packing
-    that was tried; "" is the present one.
+    that was tried; "" is the present one. ``share`` is the stream's of what as many processes can decode and resize.
     """
 
     stages: dict[str, float]
@@ -41,6 +41,7 @@ class Measured:
     feed: float
     by_workers: dict[int, float]
     ceiling: float
+    share: float
     against: dict[str, float]
     costs: dict[str, float]
     bytes_an_image: dict[str, float]
@@ -59,7 +60,10 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         }
         timed = {packing: Stages(sample, training(0)) for packing, sample in samples.items()}
         measures: dict[Any, Measure] = {("stages", packing): each for packing, each in timed.items()}
-        measures["ceiling"] = rates.ceiling(stack, shards, training(0), cores)
+        measures |= {
+            ("ceiling", number): rates.ceiling(stack, shards, training(0), number)
+            for number in {cores, advice.busy_cores(workers, cores)}
+        }
         measures["hand-off"] = rates.stream(stack, shards, training(1), batches.unfilled)
         measures |= {number: rates.stream(stack, shards, training(number)) for number in counts}
         measures["feed"] = rates.in_a_process(stack, rates.Feed, shards, training(0))
@@ -82,7 +86,8 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         cold_read=cold_read,
         feed=1e6 / found["feed"],
         by_workers={number: found[number] for number in counts},
-        ceiling=found["ceiling"],
+        ceiling=found["ceiling", cores],
+        share=found[workers] / found["ceiling", advice.busy_cores(workers, cores)],
         against={name: found[name] for name in options.against},
         costs={packing: sum(costs.values()) for packing, costs in of_each.items()},
         bytes_an_image=bytes_an_image,
