@@ -374,6 +374,7 @@ def _profile(args: argparse.Namespace) -> None:
     save_json(args.json, asdict(result))
     if args.html:
         save(args.html, page.page(result))
+        print(f"\npage: {args.html}")
 
 
 def _inspect(args: argparse.Namespace) -> None:
@@ -385,4 +386,5 @@ def _inspect(args: argparse.Namespace) -> None:
         from ingest import sheet
 
         sheet.save(args.shards, args.sheet)
+        print(f"\ncontact sheet: {args.sheet}")
     save_json(args.json, asdict(result))
