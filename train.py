@@ -357,10 +357,10 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
     }
     if outcome.waiting is not None:
         print(f"train.py: {training.limit(outcome.waiting)}", file=sys.stderr)
+    print(json.dumps(result), flush=True)
+    save_json(args.json, result)
     if training.is_starved(outcome) and args.loader == "ours":
         _advise(args, job)
-    print(json.dumps(result))
-    save_json(args.json, result)
 
 
 def _advise(args: argparse.Namespace, job: Job) -> None:
@@ -369,7 +369,12 @@ def _advise(args: argparse.Namespace, job: Job) -> None:
 
     what = job.description
     size = min(what.batch_size, _EVALUATION_BATCH)
-    found = profile(args.data, ProfileOptions(size, what.image_size, args.workers, _ADVICE_SECONDS))
+    try:
+        found = profile(args.data, ProfileOptions(size, what.image_size, args.workers, _ADVICE_SECONDS))
+    except IngestError as error:
+        # The training succeeded, whatever becomes of this.
+        print(f"train.py: what to change cannot be told: {error}", file=sys.stderr)
+        return
     for line in report.conclusion(found):
         print(f"  {line}", file=sys.stderr)
 

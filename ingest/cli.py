@@ -88,7 +88,7 @@ def save(path: Path, content: str) -> None:
     """Write a file that was asked for. Raises OutputError."""
     try:
         # Not by a rename: the file may be a link or a device.
-        path.write_text(content)
+        path.write_text(content, "utf-8", "replace")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
 

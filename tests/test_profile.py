@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
+from ingest import formats
 from ingest.dataset import Dataset
-from ingest.errors import OptionError, RecordError
+from ingest.errors import OptionError, OutputError, RecordError
 from ingest.profile import Profile, ProfileOptions, page, profile, report
 from ingest.profile.advice import (
     LIMITS,
@@ -187,6 +190,15 @@ def test_a_sample_packed_otherwise(shards: dict[str, Path], tmp_path: Path, pack
         records = {record.key: record for record in map(source.__getitem__, range(len(source)))}
         for record in map(made.__getitem__, range(len(made))):
             assert record.label == records[record.key].label and min(record.height, record.width) == 37
+
+
+def test_no_room_for_a_sample(shards: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(formats, "write", full)
+    with pytest.raises(OutputError, match="No space left on device.*set TMPDIR"):
+        pack(Dataset(shards["lmdb"]), tmp_path / "sample", Packing("raw", 37), 20, 0)
 
 
 def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: Path):

@@ -32,8 +32,8 @@ from ingest.workers import count
 
 __all__ = ["Consumer", "Profile", "ProfileOptions", "device_rate", "page", "profile", "report"]
 
-_STEPS = 30
-"""That an artificial consumer takes."""
+_FEWEST_STEPS, _STEPS = 3, 30
+"""That an artificial consumer takes, fewer where they are long."""
 
 _LIBRARIES = ("ingest-toolkit", "numpy", "simplejpeg", "opencv-python-headless", "numba", "tensorflow")
 
@@ -89,7 +89,8 @@ def _consumer(dataset: Dataset, options: ProfileOptions, device: float | None, s
     if options.step_milliseconds is None:
         return None
     seconds = options.step_milliseconds / 1e3
-    waiting = rates.waiting(dataset.folder, options.training(options.workers), seconds, _STEPS)
+    steps = max(_FEWEST_STEPS, min(_STEPS, round(options.seconds / seconds)))
+    waiting = rates.waiting(dataset.folder, options.training(options.workers), seconds, steps)
     return Consumer(f"a step of {options.step_milliseconds:g} ms", options.batch_size / seconds, waiting)
 
 

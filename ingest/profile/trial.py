@@ -12,6 +12,7 @@ import numpy as np
 from ingest import formats, manifest, sample, views, workers
 from ingest.build import BuildOptions, make_record, shard_names
 from ingest.dataset import Dataset
+from ingest.errors import OutputError
 from ingest.manifest import Shard
 from ingest.order import epoch_order
 from ingest.sample import RAW, Sample
@@ -48,7 +49,12 @@ class _Packer:
         self._options = BuildOptions(self._dataset.manifest.format, encoding=packing.encoding, resize=packing.resize)
 
     def __call__(self, task: _Task, report: Callable[[int], object]) -> Shard:
-        written = formats.write(self._options.format, self._folder / task.name, self._payloads(task))
+        try:
+            written = formats.write(self._options.format, self._folder / task.name, self._payloads(task))
+        except OSError as error:
+            # Said here, since of a worker nobody would know that it was the disk.
+            remedy = "set TMPDIR to where there is room"
+            raise OutputError(f"{self._folder}: cannot be written ({error.strerror}): {remedy}") from error
         report(len(task.numbers))
         return Shard(task.name, len(task.numbers), *written)
 
@@ -65,13 +71,13 @@ class _Packer:
 def pack(dataset: Dataset, folder: Path, packing: Packing, images: int, processes: int) -> Path:
     """A dataset in the new ``folder`` of so many ``images``, the first that an epoch would show, packed otherwise.
 
-    Gives ``folder``. By so many ``processes``, 0 for none but this. Raises RecordError, OutputError or OSError.
+    Gives ``folder``. By so many ``processes``, 0 for none but this. Raises RecordError or OutputError.
     """
-    folder.mkdir()
     known = dataset.manifest
     numbers = np.sort(epoch_order(len(dataset), 0, 0)[:images])
     parts = np.array_split(numbers, max(1, len(numbers) // _RECORDS_A_TASK))
     tasks = [_Task(name, part.tolist()) for name, part in zip(shard_names(len(parts), known.format), parts)]
+    folder.mkdir()
     made = workers.run(_Packer, (dataset.folder, folder, packing), tasks, processes, lambda images: None)
     shards = tuple(sorted(made, key=lambda shard: shard.name))
     packed = replace(
