@@ -197,7 +197,7 @@ def test_no_room_for_a_sample(shards: dict[str, Path], tmp_path: Path, monkeypat
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(formats, "write", full)
-    with pytest.raises(OutputError, match="No space left on device.*set TMPDIR"):
+    with pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR"):
         pack(Dataset(shards["lmdb"]), tmp_path / "sample", Packing("raw", 37), 20, 0)
 
 
