@@ -339,7 +339,7 @@ def _histogram(classes: dict[str, int]) -> Iterator[str]:
 def _mixed(name: str, mixing: Mixing) -> Iterator[str]:
     holds = f"batches of {mixing.batch_size} hold {mixing.classes:,.1f} classes, random ones {mixing.random:,.1f}"
     if mixing.deviations is None:
-        yield f"{name}: {holds}: with these classes every order is as good"
+        yield f"{name}: {holds}: whether that is random cannot be told from these classes"
         return
     yield f"{name}: {holds} ({mixing.deviations:+,.1f} standard deviations from random)"
     if mixing.is_bad:

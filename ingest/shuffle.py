@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
 BATCH_SIZE = 64
 """Records of the batches that are looked at; fewer where there would not be ten of them."""
 
-FAR = 4.0
-"""Standard deviations from which on an order is called bad: one random order in thirty thousand is."""
+FAR = 10.0
+"""Standard deviations from which on an order is called bad. Far, since pairs are not normally distributed: where ten of
+ten thousand records are of another class than the rest, one random order in fifty is eight off."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,9 @@ class Mixing:
     """How an order mixes classes, in batches of ``batch_size``.
 
     ``classes`` is how many a batch holds, on the mean, and ``random`` how many a random one would. ``deviations`` is
-    how far the classes' counts in all batches are from those of a random order, in standard deviations, above zero
-    where batches are too much alike in themselves; None where all orders are alike, as where no class has two records.
+    how far the number of pairs of one class in one batch is from that of a random order, in standard deviations, above
+    zero where batches are too much alike in themselves; None where that cannot be told, since less than one such pair
+    is to be expected, or all pairs are.
     """
 
     batch_size: int
@@ -37,40 +41,58 @@ class Mixing:
 def mixing(labels: np.ndarray) -> Mixing:
     """How the order mixes in which records have the ``labels``, int [n], n being 1 at the least.
 
-    Batches and classes make a table of counts, whose margins every order shares. Of it, Pearson's chi-square is taken,
-    whose mean and variance over all orders are known exactly: Haldane, "The mean and variance of chi-square, when used
-    as a test of homogeneity, when expectations are small" (Biometrika 31, 1940).
+    Compared with all orders of these records, of which mean and variance are known exactly.
     """
     n = len(labels)
     size = max(1, min(BATCH_SIZE, n // 10))
     _, classes, of_class = np.unique(labels, return_inverse=True, return_counts=True)
     batches = np.arange(n) // size
-    of_batch = np.bincount(batches)
-    cells, counts = np.unique(batches * len(of_class) + classes, return_counts=True)
-    rows, columns = np.divmod(cells, len(of_class))
-    chi_square = n * (np.sum(counts**2 / (of_batch[rows] * of_class[columns])) - 1)
-    mean, variance = _moments(n, of_batch, of_class)
+    cells, together = np.unique(batches * len(of_class) + classes, return_counts=True)
+    mean, variance = _moments(n, _Pairs.of(np.bincount(batches)), _Pairs.of(of_class))
     whole = n // size
     return Mixing(
         batch_size=size,
-        classes=np.count_nonzero(rows < whole) / whole,
+        classes=np.count_nonzero(cells // len(of_class) < whole) / whole,
         random=_random_classes(n, size, of_class),
-        deviations=float((chi_square - mean) / math.sqrt(variance)) if variance > 1e-9 * n else None,
+        deviations=float(_Pairs.of(together).all - mean) / math.sqrt(variance) if mean >= 1 and variance > 0 else None,
     )
 
 
-def _moments(n: int, rows: np.ndarray, columns: np.ndarray) -> tuple[float, float]:
-    """Mean and variance of chi-square over all tables of these margins."""
-    if n < 4:
-        return 0.0, 0.0
-    (v1, w1), (v2, w2) = (_parts(n, margin) for margin in (rows, columns))
-    mean = n * (len(rows) - 1) * (len(columns) - 1) / (n - 1)
-    return mean, 2 * n / (n - 3) * (v1 - w1) * (v2 - w2) + n**2 / (n - 1) * w1 * w2
+class _Pairs(NamedTuple):
+    """Of records in groups: the pairs within a group, and of these pairs, the pairs that share a record."""
+
+    all: int
+    joined: int
+
+    @classmethod
+    def of(cls, sizes: np.ndarray) -> _Pairs:
+        """Of groups of these ``sizes``."""
+        # As Python's numbers, which have no end: the variance is a small difference of large ones.
+        kinds = zip(*(values.tolist() for values in np.unique(sizes, return_counts=True)), strict=True)
+        found = [(many * size * (size - 1) // 2, many * size * (size - 1) * (size - 2) // 2) for size, many in kinds]
+        return cls(sum(pairs for pairs, _ in found), sum(joined for _, joined in found))
+
+    @property
+    def apart(self) -> int:
+        """The pairs of pairs that share no record."""
+        return self.all * (self.all - 1) // 2 - self.joined
 
 
-def _parts(n: int, margin: np.ndarray) -> tuple[float, float]:
-    kinds = len(margin)
-    return (kinds - 1) * (n - kinds) / (n - 1), (np.sum(n / margin) - kinds**2) / (n - 2)
+def _moments(n: int, batches: _Pairs, classes: _Pairs) -> tuple[Fraction, Fraction]:
+    """Mean and variance, over all orders of ``n`` records, of the pairs that are of one batch and of one class.
+
+    An order takes each pair of places to each pair of records equally often, and so does it with joined and with
+    separate pairs of pairs.
+    """
+    everything = _Pairs.of(np.array([n]))
+
+    def together(one: int, other: int, of: int) -> Fraction:
+        return Fraction(one * other, of) if of else Fraction(0)
+
+    mean = together(batches.all, classes.all, everything.all)
+    squares = 2 * together(batches.joined, classes.joined, everything.joined)
+    squares += 2 * together(batches.apart, classes.apart, everything.apart)
+    return mean, mean + squares - mean**2
 
 
 def _random_classes(n: int, size: int, of_class: np.ndarray) -> float:

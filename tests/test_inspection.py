@@ -79,8 +79,14 @@ def test_the_text_names_it_all(inspected: Inspection):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_class_ordered_dataset_is_called_out(shards: dict[str, Path], tmp_path: Path, name: str):
-    source = Dataset(shards[name])
+def test_a_class_ordered_dataset_is_called_out(tmp_path: Path, name: str):
+    put(tmp_path / "photos", {f"{number % 4}/{number}.JPEG": ONE for number in range(120)})
+    ingest.build_shards(tmp_path / "photos", tmp_path / "random", format=name, workers=0)
+    sound = inspect(tmp_path / "random", workers=0)
+    assert [mixing.is_bad for mixing in sound.mixing.values()] == [False, False]
+    assert "packed order: batches of 12 hold " in text(sound) and "NOT random" not in text(sound)
+
+    source = Dataset(tmp_path / "random")
     numbers = sorted(range(len(source)), key=lambda number: source[number].label)
     written = formats.write(name, tmp_path / "all", map(source.payload, numbers))
     one = Shard("all", len(source), *written)
@@ -90,9 +96,6 @@ def test_a_class_ordered_dataset_is_called_out(shards: dict[str, Path], tmp_path
         ("packed order", True), ("training order", False),
     ]  # fmt: skip
     assert "WARNING: the packed order is NOT random" in text(found)
-    sound = inspect(shards[name], workers=0)
-    assert not any(mixing.is_bad for mixing in sound.mixing.values())
-    assert "packed order: batches of 3 hold " in text(sound) and "NOT random" not in text(sound)
 
 
 def test_pixels_and_equal_datasets(tmp_path: Path):

@@ -20,7 +20,14 @@ def test_a_class_ordered_list_is_called_out_and_a_packed_order_is_not():
     assert not any(mixing(shuffled(ORDERED, seed)).is_bad for seed in range(200))
 
 
-@pytest.mark.parametrize("counts", [[100] * 8, [500, 20, 3, 1, 1], [2] * 60, [1] * 50 + [30]])
+@pytest.mark.parametrize("counts", [[990, 10], [300, 300, 2], [20] + [1] * 980, [5, 5] + [1] * 300])
+def test_random_orders_of_uneven_classes_are_not_called_bad(counts: list[int]):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    assert not any(mixing(shuffled(labels, seed)).is_bad for seed in range(1000))
+    assert mixing(labels).is_bad
+
+
+@pytest.mark.parametrize("counts", [[100] * 8, [500, 20, 3, 1, 1], [2] * 200, [1] * 50 + [30]])
 def test_mean_and_variance_are_those_of_random_orders(counts: list[int]):
     labels = np.repeat(np.arange(len(counts)), counts)
     found = np.array([mixing(shuffled(labels, seed)).deviations for seed in range(2000)])
