@@ -21,7 +21,7 @@ RESULT = Profile(
             "hand-off": 1.8, "cold read": 200.9},
     cold_read_microseconds=200.9, fits_in_memory=False, feed_microseconds=12.3,
     by_workers={1: 1100.0, 2: 2150.0, 64: 61_234.0}, ceiling=70_000.0,
-    against={"naive": 288.0, "tf.data": 1204.0, "tensorpack": 718.0},
+    against={"ingest": 2000.0, "naive": 288.0, "tf.data": 1204.0, "tensorpack": 718.0},
     consumer=Consumer("training alexnet-two-tower", 61_000.0, 0.0), limit="decode",
     verdict="decode-bound: 61,234 images/s with 64 workers, 87% of what this CPU can decode",
     advice=(Advice(None, "--encoding jpeg --resize 256", 150_000.0, 40_000_000_000, 149_000.5),

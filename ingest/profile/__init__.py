@@ -76,7 +76,10 @@ def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
     Measured by ``train.py --synthetic``, in a process of its own. Raises IngestError where that fails.
     """
     words = ["--model", model, "--synthetic", "--classes", classes, "--batch-size", options.batch_size]
-    command = [sys.executable, "-m", "train", *map(str, words), "--image-size", str(options.image_size)]
+    # With our own paths: a train.py in the current folder, which many have, is not ours.
+    code = f"import sys; sys.path[:] = {[str(Path(entry).absolute()) for entry in sys.path]!r}; import train"
+    command = [sys.executable, "-c", f"{code}; sys.exit(train.main())", *map(str, words)]
+    command += ["--image-size", str(options.image_size)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise IngestError((done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1])

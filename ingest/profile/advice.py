@@ -122,6 +122,8 @@ def verdict(limit: str, stream: float, workers: int, share: float, cores: int, d
 
 def consumer_verdict(name: str, taken: float, stream: float) -> str:
     """One line: the consumer is the limit, by how much."""
+    if stream < taken:
+        return f"consumer-bound: {name} takes {taken:,.0f} images/s, nearly all that the loader gives ({stream:,.0f})"
     return f"consumer-bound: {name} takes {taken:,.0f} images/s, the loader gives {stream / taken:,.1f} times that"
 
 

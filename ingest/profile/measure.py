@@ -67,7 +67,8 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         measures["hand-off"] = rates.stream(stack, shards, training(1), batches.unfilled)
         measures |= {number: rates.stream(stack, shards, training(number)) for number in counts}
         measures["feed"] = rates.in_a_process(stack, rates.Feed, shards, training(0))
-        for name in options.against:
+        others = (rates.OURS, *options.against) if options.against else ()
+        for name in others:
             measures[name] = rates.in_a_process(stack, rates.Loader, name, shards, training(workers))
         bar.reset(rates.ROUNDS * len(measures))
         bar.set_description("measuring")
@@ -88,7 +89,7 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         by_workers={number: found[number] for number in counts},
         ceiling=found["ceiling", cores],
         share=found[workers] / found["ceiling", advice.busy_cores(workers, cores)],
-        against={name: found[name] for name in options.against},
+        against={name: found[name] for name in others},
         costs={packing: sum(costs.values()) for packing, costs in of_each.items()},
         bytes_an_image=bytes_an_image,
     )

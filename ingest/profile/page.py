@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ingest.profile.advice import LIMITS, plural
+from ingest.profile.rates import OURS
 from ingest.profile.report import MEANINGS, ceiling_name, outlook, title
 from ingest.profile.result import Profile
 
@@ -109,13 +110,13 @@ def _by_workers(result: Profile) -> list[str]:
 
 
 def _against(result: Profile) -> list[str]:
-    rates = {"ingest": result.images_per_second, **result.against}
+    rates = result.against
     most = max(rates.values())
-    about = f"Images/s with {plural(result.workers, 'worker')}, on the same shards in the same minute."
+    about = f"Images/s into TensorFlow, with {plural(result.workers, 'worker')}, on the same shards in the same minute."
     return [
         f'<p class="soft">{about}</p>',
         *(
-            _row(name, "", _bar(0, rate / most, _OURS if name == "ingest" else _OTHERS), f"{rate:,.0f}")
+            _row(name, "", _bar(0, rate / most, _OURS if name == OURS else _OTHERS), f"{rate:,.0f}")
             for name, rate in rates.items()
         ),
     ]
@@ -146,7 +147,7 @@ def _tables(result: Profile) -> list[str]:
         stages.append(("read from disk", "where it is not in memory", f"{result.cold_read_microseconds:,.1f}"))
     rates = [(plural(workers, "worker"), f"{rate:,.0f}") for workers, rate in result.by_workers.items()]
     rates.append((ceiling_name(result), f"{result.ceiling:,.0f}"))
-    rates += [(name, f"{rate:,.0f}") for name, rate in result.against.items()]
+    rates += [(f"{name}, into TensorFlow", f"{rate:,.0f}") for name, rate in result.against.items()]
     if result.consumer:
         waits = f"{result.consumer.name}, waiting {result.consumer.waiting:.0%} of its time"
         rates.append((waits, f"{result.consumer.images_per_second:,.0f}"))

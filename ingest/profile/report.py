@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ingest.profile.advice import CONSUMER, plural
+from ingest.profile.rates import OURS
 from ingest.profile.result import Profile
 from ingest.profile.stages import BATCH, HAND_OFF
 
@@ -38,7 +39,8 @@ def _lines(result: Profile) -> Iterator[str]:
         yield f"  {plural(workers, 'worker'):<30}{rate:>10,.0f}"
     yield f"  {ceiling_name(result):<30}{result.ceiling:>10,.0f}"
     for name, rate in result.against.items():
-        yield f"  {name:<30}{rate:>10,.0f}   {result.images_per_second / rate:.2f} times as fast with ours"
+        times = "" if name == OURS else f"   {result.against[OURS] / rate:.2f} times as fast with ours"
+        yield f"  {name + ', into TensorFlow':<30}{rate:>10,.0f}{times}"
     if result.consumer:
         waits = f"it waits for images in {result.consumer.waiting:.0%} of its time"
         yield f"  {result.consumer.name:<30}{result.consumer.images_per_second:>10,.0f}   {waits}"
@@ -95,6 +97,8 @@ def outlook(result: Profile) -> str:
         return "No other packing promises a tenth more."
     if result.limit == CONSUMER:
         return "Nothing in the loader needs changing: its batches are there before they are asked for."
+    if result.limit == HAND_OFF:
+        return "Nothing that was tried promises a tenth more: try larger batches, or fewer workers."
     return "Nothing that was tried promises a tenth more: it takes more cores, or smaller images."
 
 

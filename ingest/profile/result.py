@@ -45,7 +45,8 @@ class ProfileOptions:
 
     def training(self, workers: int | None) -> BatchOptions:
         """The endless training batches that are measured."""
-        return BatchOptions(self.batch_size, True, self.image_size, workers=workers)
+        # An order of their own for each number of workers: none has the records in memory that another has just read.
+        return BatchOptions(self.batch_size, True, self.image_size, seed=workers or 0, workers=workers)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Profile:
     ``cold_read_microseconds`` is the waiting for an image that is not in memory, one of the stages where the dataset
     does not fit there; ``feed_microseconds`` what TensorFlow takes for an image in the process that trains.
     ``by_workers`` are images/s of the stream for each number of workers, ``ceiling`` what all ``cores`` can decode
-    and resize and nothing else. ``against`` are other loaders' images/s with ``workers`` workers.
+    and resize and nothing else. ``against`` are other loaders' images/s with ``workers`` workers, and "ingest"'s beside
+    them, all as TensorFlow sees them; empty if none was asked for.
     """
 
     shards: str
