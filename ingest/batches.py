@@ -116,10 +116,10 @@ def batches(shards: str | Path, options: BatchOptions) -> Generator[Batch, None,
     dataset = Dataset(shards)
     if not len(dataset):
         raise RecordError(f"{shards}: the dataset has no records")
-    shape = (options.batch_size, options.image_size, options.image_size, dataset.manifest.channels)
     if count(options.workers):
-        yield from _filled_by_workers(dataset, options, shape, _Filler)
+        yield from _filled_by_workers(dataset, options, _Filler)
         return
+    shape = _shape(dataset, options)
     for rows in planned(dataset, options):
         batch = Batch(np.empty(shape, np.uint8), np.empty(shape[0], np.int32))
         size = _fill(dataset, options, rows, batch)
@@ -131,9 +131,11 @@ def unfilled(shards: str | Path, options: BatchOptions) -> Generator[Batch, None
 
     ``options.workers`` is 1 at the least.
     """
-    dataset = Dataset(shards)
-    shape = (options.batch_size, options.image_size, options.image_size, dataset.manifest.channels)
-    yield from _filled_by_workers(dataset, options, shape, _Idler)
+    yield from _filled_by_workers(Dataset(shards), options, _Idler)
+
+
+def _shape(dataset: Dataset, options: BatchOptions) -> tuple[int, ...]:
+    return options.batch_size, options.image_size, options.image_size, dataset.manifest.channels
 
 
 def planned(dataset: Dataset, options: BatchOptions) -> Iterator[list[Rows]]:
@@ -198,9 +200,8 @@ class _Idler(_Filler):
         self._slots.batch(job.slot)
 
 
-def _filled_by_workers(
-    dataset: Dataset, options: BatchOptions, shape: tuple[int, ...], filler: type[_Filler]
-) -> Iterator[Batch]:
+def _filled_by_workers(dataset: Dataset, options: BatchOptions, filler: type[_Filler]) -> Iterator[Batch]:
+    shape = _shape(dataset, options)
     todo, workers = planned(dataset, options), count(options.workers)
     _compile(dataset, shape)
     descriptor = nameless_memory((_QUEUED * workers + HELD) * slot_bytes(shape))

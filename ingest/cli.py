@@ -328,7 +328,7 @@ def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
         "converted": manifest.converted,
         "classes": len(manifest.classes),
         "shards": len(manifest.shards),
-        "size_bytes": sum(shard.size_bytes for shard in manifest.shards),
+        "size_bytes": manifest.size_bytes,
         "seconds": seconds,
         "images_per_second": found / seconds,
     }
@@ -358,8 +358,7 @@ def _convert(args: argparse.Namespace) -> None:
     from ingest.convert import convert
 
     manifest = convert(args.shards, args.out, format=args.format, workers=args.workers)
-    size_bytes = sum(shard.size_bytes for shard in manifest.shards)
-    print(f"converted {manifest.records:,} records to {manifest.format}, {size_bytes:,} bytes: {args.out}")
+    print(f"converted {manifest.records:,} records to {manifest.format}, {manifest.size_bytes:,} bytes: {args.out}")
 
 
 def _profile(args: argparse.Namespace) -> None:

@@ -73,6 +73,11 @@ class Manifest:
     shards: tuple[Shard, ...]
     build: Recipe | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """What all shards take, without their indexes."""
+        return sum(shard.size_bytes for shard in self.shards)
+
 
 def load_manifest(shards: str | Path) -> Manifest:
     """Read the manifest of the dataset in the folder ``shards``.

@@ -52,6 +52,11 @@ class Record(NamedTuple):
     segments: Buffer
     width: int
 
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether regions can be cut out of its JPEG."""
+        return self.format == JPEG and len(self.segments) > 0
+
 
 _NAMES = (
     b"image/channels",

@@ -60,10 +60,11 @@ def draw(dataset: Dataset) -> Image.Image:
     numbers = np.unique(np.linspace(0, len(dataset) - 1, IMAGES).round().astype(int)).tolist()
     records = [dataset[number] for number in numbers]
     size = min(IMAGE_SIZE, max(max(record.height, record.width) for record in records))
+    orders = epoch_orders(dataset)
     rows = []
     for number, record in zip(numbers, records, strict=True):
         try:
-            rows.append(_row(dataset, record, views_of(dataset, number, size)))
+            rows.append(_row(dataset, record, views_of(dataset, number, orders, size)))
         except Exception as error:  # of ours, or of the decoder
             raise dataset.describe(number, error) from error
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
@@ -74,11 +75,16 @@ def draw(dataset: Dataset) -> Image.Image:
     return sheet
 
 
-def views_of(dataset: Dataset, number: int, size: int) -> list[View]:
-    """The training views of record ``number``, ``size`` pixels a side, where each of EPOCHS comes to it."""
+def epoch_orders(dataset: Dataset) -> list[np.ndarray]:
+    """The orders of EPOCHS, int64 [records] each; made once, since each is a sort of all records."""
+    return [order.epoch_order(len(dataset), 0, epoch) for epoch in range(EPOCHS)]
+
+
+def views_of(dataset: Dataset, number: int, orders: list[np.ndarray], size: int) -> list[View]:
+    """The training views of record ``number``, ``size`` pixels a side, where each of the ``orders`` comes to it."""
     record, found = dataset[number], []
-    for epoch in range(EPOCHS):
-        position = int(np.flatnonzero(order.epoch_order(len(dataset), 0, epoch) == number)[0])
+    for epoch, records in enumerate(orders):
+        position = int(np.flatnonzero(records == number)[0])
         draws = order.draws(0, epoch, position, 1)[0].tolist()
         pixels = np.empty((size, size, dataset.manifest.channels), np.uint8)
         views.training_view(record, draws, pixels)

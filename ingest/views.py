@@ -85,7 +85,7 @@ def decode_region(record: Record, channels: int, region: Region) -> np.ndarray:
     One channel, where ``channels`` is 3, is grey that is stored as pixels. Raises RecordError where the record's fields
     disagree, BadSampleError where its JPEG cannot be decoded.
     """
-    if record.format == JPEG and record.segments:
+    if record.can_be_cut:
         return jpeg.decode_region(record.encoded, record.segments, channels, region)
     pixels = _all_pixels(record, channels)
     if pixels.shape[:2] != (record.height, record.width) or pixels.shape[2] not in (1, channels):

@@ -48,12 +48,8 @@ class Worker:
     def __init__(self, make_handler: Callable[..., Handler], *args: Any, descriptors: tuple[int, ...] = ()):
         ours, theirs = socket.socketpair()
         with theirs:
-            # The paths are set before anything else is imported, so that a file in the current folder cannot stand in
-            # for a module of ours.
-            path = [str(Path(entry).absolute()) for entry in sys.path]
-            code = f"import sys; sys.path[:] = {path!r}; from ingest.workers import serve; serve({theirs.fileno()})"
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code],
+                python(f"from ingest.workers import serve; serve({theirs.fileno()})"),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # the parent's stdout is for results
                 pass_fds=(theirs.fileno(), *descriptors),
@@ -138,6 +134,15 @@ def run(
                     busy[worker] = task
                     break
                 yield reply
+
+
+def python(code: str) -> list[str]:
+    """The command by which a fresh Python runs ``code`` with our own modules.
+
+    The paths are set before anything else is imported, so that a file in the current folder cannot stand in for one.
+    """
+    path = [str(Path(entry).absolute()) for entry in sys.path]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
 
 
 def count(workers: int | None) -> int:

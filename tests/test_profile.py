@@ -178,7 +178,7 @@ def test_pixels_are_not_decoded_and_a_slow_consumer_is_the_limit(tmp_path: Path)
     if result.limit == "consumer":  # a machine that stalls may make it wait
         assert result.verdict.startswith("consumer-bound: a step of 100 ms takes 40 images/s")
         assert result.advice == () and "Nothing in the loader needs changing" in report.text(result)
-    assert packings(Dataset(tmp_path / "shards"), 28) == []
+    assert packings(Dataset(tmp_path / "shards"), 28) == {}
 
 
 @pytest.mark.parametrize("packing", [Packing("jpeg", 37), Packing("raw", 37)])

@@ -19,20 +19,20 @@ from ingest.errors import OutputError, RecordError
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_views_are_those_of_training(shards: dict[str, Path], name: str):
     dataset = Dataset(shards[name])
-    n = len(dataset)
+    n, orders = len(dataset), sheet.epoch_orders(dataset)
     options = BatchOptions(n, training=True, image_size=48, workers=0, epochs=sheet.EPOCHS)
     epochs = [{image.tobytes() for image in batch.images} for batch in batches(shards[name], options)]
     for number in range(n):
-        found = sheet.views_of(dataset, number, 48)
+        found = sheet.views_of(dataset, number, orders, 48)
         assert [view.pixels.tobytes() in epoch for view, epoch in zip(found, epochs, strict=True)] == [True] * 3
 
 
 def test_regions_and_flips_are_those_of_the_views(shards: dict[str, Path]):
     dataset = Dataset(shards["lmdb"])
-    flips = set()
+    flips, orders = set(), sheet.epoch_orders(dataset)
     for number in range(0, len(dataset), 5):
         record = dataset[number]
-        for pixels, region, is_flipped in sheet.views_of(dataset, number, 48):
+        for pixels, region, is_flipped in sheet.views_of(dataset, number, orders, 48):
             out = np.empty((48, 48, 3), np.uint8)
             views.resize_and_flip(views.decode_region(record, 3, region), [0.0 if is_flipped else 1.0] * 44, out)
             assert np.array_equal(out, pixels)

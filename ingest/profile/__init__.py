@@ -13,10 +13,8 @@ page.py    a profile as a page for browsers
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
-import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -27,8 +25,7 @@ from ingest.profile import advice, measure, page, rates, report
 from ingest.profile.advice import CONSUMER
 from ingest.profile.measure import Measured
 from ingest.profile.result import Consumer, Profile, ProfileOptions
-from ingest.sample import RAW
-from ingest.workers import count
+from ingest.workers import count, python
 
 __all__ = ["Consumer", "Profile", "ProfileOptions", "device_rate", "page", "profile", "report"]
 
@@ -50,19 +47,18 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         found = measure.measure(dataset, options, Path(scratch))
         stream = found.by_workers[workers]
         consumer = _consumer(dataset, options, device, stream)
-        limit, verdict = _conclude(found, workers, cores, known.encoding != RAW.lower(), consumer)
+        limit, verdict = _conclude(found, workers, cores, known.encoding != "raw", consumer)
         changes = (
             advice.advise(found.by_workers, workers, found.costs, found.bytes_an_image, len(dataset))
             if limit != CONSUMER else ()
         )  # fmt: skip
         if options.apply:
-            changes = measure.applied(dataset, options, changes, Path(scratch))
-    size_bytes = sum(shard.size_bytes for shard in known.shards)
+            changes = measure.applied(dataset, options, changes, found.packings, Path(scratch))
     return Profile(
         shards=str(shards), format=known.format, encoding=known.encoding, records=len(dataset),
-        size_bytes=size_bytes, batch_size=options.batch_size,
-        image_size=options.image_size, channels=known.channels, workers=workers, cores=cores, stages=found.stages,
-        cold_read_microseconds=found.cold_read, fits_in_memory=measure.fits_in_memory(size_bytes),
+        size_bytes=known.size_bytes, batch_size=options.batch_size, image_size=options.image_size,
+        channels=known.channels, workers=workers, cores=cores, stages=found.stages,
+        cold_read_microseconds=found.cold_read, fits_in_memory=measure.fits_in_memory(known.size_bytes),
         feed_microseconds=found.feed, by_workers=found.by_workers, ceiling=found.ceiling, against=found.against,
         consumer=consumer, limit=limit, verdict=verdict, advice=changes,
         target=advice.target(options.target, found.by_workers, found.costs, cores) if options.target else None,
@@ -76,10 +72,9 @@ def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
     Measured by ``train.py --synthetic``, in a process of its own. Raises IngestError where that fails.
     """
     words = ["--model", model, "--synthetic", "--classes", classes, "--batch-size", options.batch_size]
-    # With our own paths: a train.py in the current folder, which many have, is not ours.
-    code = f"import sys; sys.path[:] = {[str(Path(entry).absolute()) for entry in sys.path]!r}; import train"
-    command = [sys.executable, "-c", f"{code}; sys.exit(train.main())", *map(str, words)]
-    command += ["--image-size", str(options.image_size)]
+    words += ["--image-size", options.image_size]
+    # Not a train.py in the current folder, which many have.
+    command = [*python("import train; sys.exit(train.main())"), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise IngestError((done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1])
@@ -97,9 +92,7 @@ def _consumer(dataset: Dataset, options: ProfileOptions, device: float | None, s
     return Consumer(f"a step of {options.step_milliseconds:g} ms", options.batch_size / seconds, waiting)
 
 
-def _conclude(
-    found: Measured, workers: int, cores: int, decodes: bool, consumer: Consumer | None
-) -> tuple[str, str]:  # fmt: skip
+def _conclude(found: Measured, workers: int, cores: int, decodes: bool, consumer: Consumer | None) -> tuple[str, str]:
     """What limits, and a line that says so."""
     stream = found.by_workers[workers]
     if consumer and consumer.waiting < advice.STARVED:
@@ -111,11 +104,10 @@ def _conclude(
 
 
 def _machine(cores: int) -> dict[str, str]:
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": _processor(),
         "cores": str(cores),
-        "memory": f"{memory_bytes / 2**30:.0f} GiB",
+        "memory": f"{measure.memory_bytes() / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
     } | {library: version(library) for library in _LIBRARIES}

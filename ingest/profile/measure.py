@@ -17,7 +17,6 @@ from ingest.profile.rates import Measure
 from ingest.profile.result import ProfileOptions
 from ingest.profile.stages import Stages
 from ingest.profile.trial import Packing, pack
-from ingest.sample import RAW
 from ingest.views import EVALUATION_SCALE
 from ingest.workers import count
 
@@ -33,7 +32,8 @@ class Measured:
     """Images/s, and microseconds of a core an image, as in Profile.
 
     ``costs`` are microseconds of an image in all, and ``bytes_an_image`` what it takes on the disk, for each packing
-    that was tried; "" is the present one. ``share`` is the stream's of what as many processes can decode and resize.
+    of ``packings``, in its words; "" is the present one. ``share`` is the stream's of what as many processes can decode
+    and resize.
     """
 
     stages: dict[str, float]
@@ -45,6 +45,7 @@ class Measured:
     against: dict[str, float]
     costs: dict[str, float]
     bytes_an_image: dict[str, float]
+    packings: dict[str, Packing]
 
 
 def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measured:
@@ -54,9 +55,10 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
     counts = advice.worker_counts(workers, cores)
     with ExitStack() as stack:
         bar = stack.enter_context(progress.bar(None, "starting", "measurements"))
+        tried = packings(dataset, options.image_size)
         samples = {"": dataset} | {
-            str(packing): Dataset(pack(dataset, scratch / f"{packing.encoding} sample", packing, stages.SAMPLED, 0))
-            for packing in packings(dataset, options.image_size)
+            words: Dataset(pack(dataset, scratch / f"{packing.encoding} sample", packing, stages.SAMPLED, 0))
+            for words, packing in tried.items()
         }
         timed = {packing: Stages(sample, training(0)) for packing, sample in samples.items()}
         measures: dict[Any, Measure] = {("stages", packing): each for packing, each in timed.items()}
@@ -92,14 +94,17 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         against={name: found[name] for name in others},
         costs={packing: sum(costs.values()) for packing, costs in of_each.items()},
         bytes_an_image=bytes_an_image,
+        packings=tried,
     )
 
 
 def applied(
-    dataset: Dataset, options: ProfileOptions, found: tuple[Advice, ...], scratch: Path
-) -> tuple[Advice, ...]:  # fmt: skip
-    """The same advice, with what it gave: each is tried, on a sample packed anew in ``scratch`` where it says so."""
-    changes = {str(packing): packing for packing in packings(dataset, options.image_size)}
+    dataset: Dataset, options: ProfileOptions, found: tuple[Advice, ...], changes: dict[str, Packing], scratch: Path
+) -> tuple[Advice, ...]:
+    """The same advice, with what it gave: each is tried, on a sample packed anew in ``scratch`` where it says so.
+
+    ``changes`` are the packings that it may speak of, by their words.
+    """
     with ExitStack() as stack:
         bar = stack.enter_context(progress.bar(None, "applying", "measurements"))
         places = {
@@ -118,17 +123,19 @@ def applied(
     return tuple(replace(each, measured=rate[each]) for each in found)
 
 
-def packings(dataset: Dataset, image_size: int) -> list[Packing]:
-    """Other ways to pack that may be faster: no larger than an evaluation view needs, and as pixels."""
+def packings(dataset: Dataset, image_size: int) -> dict[str, Packing]:
+    """Other ways to pack that may be faster, by their words: no larger than an evaluation view needs, and as pixels."""
     side, enough = stages.short_side(dataset), math.ceil(image_size * EVALUATION_SCALE)
-    is_raw = dataset.manifest.encoding == RAW.lower()
-    smaller = [] if side <= enough else [Packing("raw" if is_raw else "jpeg", enough)]
-    return smaller if is_raw else [*smaller, Packing("raw", enough)]
+    is_raw = dataset.manifest.encoding == "raw"
+    found = [] if side <= enough else [Packing("raw" if is_raw else "jpeg", enough)]
+    if not is_raw:
+        found.append(Packing("raw", enough))
+    return {str(packing): packing for packing in found}
 
 
 def _waiting(
     cold_read: float | None, dataset: Dataset, bytes_an_image: dict[str, float], packing: str
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """The stage of waiting for the disk, of a dataset packed like that: none where it fits into memory."""
     if cold_read is None or fits_in_memory(bytes_an_image[packing] * len(dataset)):
         return {}
@@ -137,4 +144,9 @@ def _waiting(
 
 def fits_in_memory(size_bytes: float) -> bool:
     """Whether the system can keep a dataset of that size in memory, so that only its first epoch waits for a disk."""
-    return size_bytes <= _IN_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return size_bytes <= _IN_MEMORY * memory_bytes()
+
+
+def memory_bytes() -> int:
+    """The memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

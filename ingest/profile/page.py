@@ -12,7 +12,7 @@ from html import escape
 
 from ingest.profile.advice import LIMITS, plural
 from ingest.profile.rates import OURS
-from ingest.profile.report import MEANINGS, ceiling_name, outlook, title
+from ingest.profile.report import MEANINGS, ceiling_name, is_tried, outlook, size_of, title
 from ingest.profile.result import Profile
 
 _COLOURS = {"disk": "#d55e00", "decode": "#56b4e9", "resize": "#e69f00", "Python": "#009e73", "hand-off": "#cc79a7"}
@@ -43,8 +43,8 @@ p { margin: .2rem 0 .8rem; }
 .key i { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }
 table { border-collapse: collapse; width: 100%; margin: .4rem 0 1rem; font-size: .95rem; }
 caption { text-align: left; color: var(--soft); padding: .2rem 0; }
-th, td { overflow-wrap: break-word; }
-th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
+  overflow-wrap: break-word; }
 td.number, th.number { text-align: right; padding-right: 0; padding-left: .6rem; font-variant-numeric: tabular-nums; }
 @media (max-width: 34rem) {
   .row { grid-template-columns: 1fr 5rem; }
@@ -129,13 +129,12 @@ def _advice(result: Profile) -> list[str]:
     most = max([now, *(max(each.predicted, each.measured or 0) for each in result.advice)])
     rows = [_row("as it is", "", _bar(0, now / most, _OTHERS), f"{now:,.0f}")]
     for each in result.advice:
-        size = "" if each.size_bytes is None else f"{each.size_bytes / result.size_bytes:.1f} x the bytes"
-        rows.append(_row(str(each), size, _bar(0, each.predicted / most, _OURS), f"{each.predicted:,.0f}"))
+        rows.append(
+            _row(str(each), size_of(each, result), _bar(0, each.predicted / most, _OURS), f"{each.predicted:,.0f}")
+        )
         if each.measured is not None:
             rows.append(_row("", "measured", _bar(0, each.measured / most, _MEASURED), f"{each.measured:,.0f}"))
-    key = {"predicted": _OURS}
-    if any(each.measured is not None for each in result.advice):
-        key["measured"] = _MEASURED
+    key = {"predicted": _OURS} | ({"measured": _MEASURED} if is_tried(result) else {})
     return [f'<p class="soft">Images/s. {escape(outlook(result))}</p>', _key(key), *rows]
 
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -143,7 +142,7 @@ class Feed:
                     yield batch
 
         self._size = options.batch_size
-        self._steps = iter(InputFunction(Ready(shards, replace(options, workers=0)))())
+        self._steps = iter(InputFunction(Ready(shards, options))())
 
     def __call__(self, seconds: float, report: object) -> float:
         """Images/s over ``seconds``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ingest.profile.advice import CONSUMER, plural
+from ingest.profile.advice import CONSUMER, Advice, plural
 from ingest.profile.rates import OURS
 from ingest.profile.result import Profile
 from ingest.profile.stages import BATCH, HAND_OFF
@@ -81,11 +81,10 @@ def conclusion(result: Profile) -> Iterator[str]:
     yield result.verdict
     if result.advice:
         yield ""
-        yield f"{'advice':<46}{'images/s':>10}{'measured' if _is_tried(result) else '':>10}".rstrip()
+        yield f"{'advice':<46}{'images/s':>10}{'measured' if is_tried(result) else '':>10}".rstrip()
     for each in result.advice:
         measured = "" if each.measured is None else f"{each.measured:>10,.0f}"
-        size = "" if each.size_bytes is None else f"   {each.size_bytes / result.size_bytes:.1f} x the bytes"
-        yield f"  {each!s:<44}{each.predicted:>10,.0f}{measured}{size}"
+        yield f"  {each!s:<44}{each.predicted:>10,.0f}{measured}   {size_of(each, result)}".rstrip()
     yield outlook(result)
 
 
@@ -102,7 +101,13 @@ def outlook(result: Profile) -> str:
     return "Nothing that was tried promises a tenth more: it takes more cores, or smaller images."
 
 
-def _is_tried(result: Profile) -> bool:
+def size_of(advice: Advice, result: Profile) -> str:
+    """What the advice does to the dataset's size, in words; none where it leaves it."""
+    return "" if advice.size_bytes is None else f"{advice.size_bytes / result.size_bytes:.1f} x the bytes"
+
+
+def is_tried(result: Profile) -> bool:
+    """Whether the advice has been tried."""
     return any(each.measured is not None for each in result.advice)
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from ingest import files, jpeg, order, sample, views
-from ingest.batches import BatchOptions, planned, unfilled
+from ingest.batches import BatchOptions, planned
 from ingest.dataset import Dataset
-from ingest.sample import JPEG, RAW
+from ingest.sample import RAW
 
 OF_AN_IMAGE = ("read", "parse", "crop", "cut", "decode", "resize")
 """The stages of an image, in their order. Of shards of pixels ``read`` is fetching the crop's pixels from memory, too,
@@ -50,13 +49,13 @@ class Stages:
         self._out = np.empty((options.batch_size, size, size, channels), np.uint8)
         self._rounds: list[np.ndarray] = []
         views.single_threaded()
-        self._pass(len(self._numbers))  # the first look at each record is not counted
+        self._pass()  # the first look at each record is not counted
 
     def __call__(self, seconds: float) -> float:
         """Time images for so long, once each at the least; gives images/s."""
         start, passed, passes = time.perf_counter(), 0.0, 0
         while not passes or passed < seconds:
-            self._rounds.append(self._pass(len(self._numbers)))
+            self._rounds.append(self._pass())
             passes += 1
             passed = time.perf_counter() - start
         return passes * len(self._numbers) / passed
@@ -67,10 +66,10 @@ class Stages:
         means = np.median(self._rounds, axis=0).mean(axis=0) / 1e3
         return dict(zip(OF_AN_IMAGE, means.tolist(), strict=True))
 
-    def _pass(self, images: int) -> np.ndarray:
+    def _pass(self) -> np.ndarray:
         """Nanoseconds of each image and stage, int64 [images, stages]."""
-        times = np.empty((images, len(OF_AN_IMAGE) + 1), np.int64)
-        for i in range(images):
+        times = np.empty((len(self._numbers), len(OF_AN_IMAGE) + 1), np.int64)
+        for i in range(len(times)):
             self._time(i, times[i])
         return np.diff(times, axis=1)
 
@@ -85,7 +84,7 @@ class Stages:
         clock[2] = now()
         region = views.random_resized_crop(record.height, record.width, draws)
         clock[3] = now()
-        if record.format == JPEG and record.segments:
+        if record.can_be_cut:
             cut = jpeg.cut_region(record.encoded, record.segments, region)
             clock[4] = now()
             pixels = jpeg.decode_cut(cut, channels, region)
@@ -109,11 +108,6 @@ def batch_microseconds(dataset: Dataset, options: BatchOptions) -> float:
             order.draws(options.seed, span.epoch, span.first, span.length).tolist()
             images += len(numbers)
     return (time.thread_time_ns() - start) / 1e3 / images
-
-
-def hand_off(shards: str | Path, options: BatchOptions) -> Iterator[object]:
-    """Batches of one worker that nobody fills: the time of each is the hand-off's."""
-    return unfilled(shards, options)
 
 
 def cold_read_microseconds(dataset: Dataset) -> float | None:
@@ -151,7 +145,7 @@ def short_side(dataset: Dataset) -> int:
 
 def bytes_an_image(dataset: Dataset) -> float:
     """What a record takes on the disk."""
-    return sum(shard.size_bytes for shard in dataset.manifest.shards) / len(dataset)
+    return dataset.manifest.size_bytes / len(dataset)
 
 
 class Ceiling:
@@ -171,8 +165,7 @@ class Ceiling:
         for number, record_draws in zip(numbers, draws, strict=True):
             record = dataset[number]
             region = views.random_resized_crop(record.height, record.width, record_draws)
-            is_cut = record.format == JPEG and len(record.segments) > 0
-            cut = jpeg.cut_region(record.encoded, record.segments, region) if is_cut else None
+            cut = jpeg.cut_region(record.encoded, record.segments, region) if record.can_be_cut else None
             self._inputs.append((record, cut, region, record_draws))
 
     def __call__(self, seconds: float, report: object) -> float:
