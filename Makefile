@@ -19,6 +19,7 @@ INSTALLED := .venv/installed
 say = printf '\n== %s\n' "$(1)"
 
 install: $(INSTALLED)
+	@echo "installed into .venv: 'source .venv/bin/activate' puts ingest and its python at hand; ingest --help says more"
 
 demo: $(INSTALLED)
 	@rm -rf demo

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import math
@@ -15,19 +16,20 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ingest import progress
-from ingest.cli import Parser, guarded, place, save_json, writable
+from ingest.cli import Parser, guarded, place, save, save_json, writable
 from ingest.errors import IngestError, OptionError
 from ingest.manifest import load_manifest
 from models import NETWORKS, ModelError, Network, flags
-from models.recipes import Recipe, Variant
 
 if TYPE_CHECKING:
     from models.devices import Devices
     from models.runs import Description, Trained
     from models.training import Job, Outcome
+
+T = TypeVar("T")
 
 _SYNTHETIC_STEPS, _SYNTHETIC_SECONDS = 10_000, 10.0
 _EVALUATION_BATCH = 256
@@ -178,12 +180,15 @@ def _train(args: argparse.Namespace) -> None:
 
     from models import runs, training
 
-    start = runs.steps_done(job.folder, job.description)
+    start, damaged = runs.find_start(job.folder, job.description)
     # Every input is made before the first step, so that what is wrong with it shows now and not after hours.
     inputs = _training_inputs(args, job, start)
     evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.description, args.workers)
+    for problem in damaged:
+        print(f"train.py: {problem}: goes on from an older checkpoint", file=sys.stderr)
     if start:
-        print(f"train.py: {job.folder} has had {start} of {job.steps} steps", file=sys.stderr)
+        more = "" if start < job.steps else ": for more, raise --epochs or --steps"
+        print(f"train.py: {job.folder} has had {start} of {job.steps} steps{more}", file=sys.stderr)
     size = job.description.batch_size
     with (
         _interruptible() as interrupt,
@@ -199,10 +204,18 @@ def _train(args: argparse.Namespace) -> None:
         try:
             outcome = training.train(job, start, inputs, evaluation, show, interrupt.is_set)
         except tf.train.NanLossDuringTrainingError as error:
-            raise IngestError("the loss became NaN: give a lower --learning-rate, or a longer --warm-up") from error
+            raise IngestError(
+                "the loss is no number any more: give a lower --learning-rate, or a longer --warm-up; "
+                "the same --model-dir goes on from the last checkpoint before"
+            ) from error
         except tf.errors.OpError as error:
             raise _explained(error, inputs, evaluation) from error
-    if interrupt.is_set():
+        except OSError as error:
+            where = error.filename or job.folder
+            raise IngestError(
+                f"{where}: cannot be written ({error.strerror}): make room; then the same command goes on"
+            ) from error
+    if interrupt.is_set() and outcome.saved_model is None:
         raise KeyboardInterrupt(f"saved at step {outcome.step}; the same command goes on from there")
     if job.devices.is_chief:
         _report(args, job, outcome)
@@ -211,7 +224,7 @@ def _train(args: argparse.Namespace) -> None:
 def _checked(args: argparse.Namespace) -> Job:
     """The training that ``args`` asks for. Raises where it cannot succeed, before anything slow is begun."""
     if args.data is None or args.model_dir is None:
-        raise OptionError("give --data SHARDS and --model-dir DIR, or --summary")
+        raise OptionError("give --data SHARDS and --model-dir DIR, or --summary, or --synthetic")
     if args.patience is not None and _positive("--patience", args.patience) and args.eval_data is None:
         raise OptionError("--patience needs --eval-data SHARDS: it counts evaluations")
     if (args.init_from is None) != (args.tune is None):
@@ -219,40 +232,35 @@ def _checked(args: argparse.Namespace) -> Job:
     if args.no_shuffle and args.loader != "ours":
         raise OptionError(f"--no-shuffle: one class after the other is not in --loader {args.loader}")
     size = _image_size(args, NETWORKS[args.model])
-    recipe = _recipe(args)
+    recipe = _flag(lambda: flags.recipe(args))
     manifest = load_manifest(args.data)
     if not manifest.records:
         raise IngestError(f"{args.data}: the dataset has no records")
     if args.eval_data:
         _check_same_kind(args.data, manifest.classes, manifest.channels, args.eval_data)
     batch_size = manifest.records if args.batch_size == "all" else recipe.batch_size
-    steps = args.steps if args.steps is not None else math.ceil(recipe.epochs * manifest.records / batch_size)
+    # To the millionth of a step: 1.1 times 200 is a little more than 220.
+    steps = args.steps if args.steps is not None else math.ceil(round(recipe.epochs * manifest.records / batch_size, 6))
     from models import runs, training
 
     trained = runs.find(args.init_from) if args.init_from else None
     if trained:
         size = trained.description.size_for(args.model, args.image_size, manifest.channels)
+    variant = _flag(lambda: flags.variant(args, trained.description.variant if trained else None))
     description = runs.Description(
-        args.model, size, manifest.channels, manifest.classes, manifest.records, batch_size, args.seed,
-        args.tune or "all", flags.variant(args, trained.description.variant if trained else Variant()),
+        args.model, size, manifest.channels, manifest.classes, manifest.fingerprint, manifest.records, batch_size,
+        args.seed, args.tune or "all", recipe.optimizer, args.mixed_precision, variant,
     )  # fmt: skip
     return training.Job(
         description, recipe, flags.learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
-        _devices(args, batch_size), trained, args.patience,
-        args.mixed_precision, args.deterministic,
+        _devices(args, batch_size), trained, args.patience, args.deterministic,
     )  # fmt: skip
 
 
-def _recipe(args: argparse.Namespace) -> Recipe:
+def _flag(read: Callable[[], T]) -> T:
+    """What ``read`` makes of flags; where they make no sense, that is an error of usage."""
     try:
-        return flags.recipe(args)
-    except ValueError as error:
-        raise OptionError(str(error)) from error
-
-
-def _batch_size(text: str) -> int:
-    try:
-        return flags.batch_size(text)
+        return read()
     except ValueError as error:
         raise OptionError(str(error)) from error
 
@@ -324,18 +332,22 @@ def _explained(error: Exception, *inputs: Any) -> IngestError:
 
 @contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Within, the first Ctrl-C only sets the event, so that the step can end and be saved; a second one interrupts."""
+    """Within, the first Ctrl-C or SIGTERM only sets the event, so that the step can end and be saved; a second ends."""
     event = threading.Event()
 
-    def on_interrupt(*_: object) -> None:
+    def on_signal(*_: object) -> None:
         event.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in before:
+            signal.signal(number, signal.default_int_handler)
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, on_signal)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
@@ -356,11 +368,24 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
         "history": outcome.history,
     }
     if outcome.waiting is not None:
-        print(f"train.py: {training.limit(outcome.waiting)}", file=sys.stderr)
+        print(f"train.py: {training.limit(outcome.waiting, outcome.seconds)}", file=sys.stderr)
+    print(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}", file=sys.stderr)
     print(json.dumps(result), flush=True)
     save_json(args.json, result)
     if training.is_starved(outcome) and args.loader == "ours":
         _advise(args, job)
+
+
+def _exported(outcome: Outcome, last: float | None, best: float | None) -> str:
+    """One line: how good the network is, and what of it was exported."""
+    where = f"{outcome.saved_model} is of step {outcome.saved_step}"
+    if best is None:
+        return f"{where}; give --eval-data to know how good it is, and to keep the best"
+    if last is None:
+        return (
+            f"{where}, the best that was evaluated, with top-1 {best:.2%}; give --eval-data to have later ones judged"
+        )
+    return f"top-1 {last:.2%} at the end, {best:.2%} at best; {where}, the best"
 
 
 def _advise(args: argparse.Namespace, job: Job) -> None:
@@ -381,7 +406,7 @@ def _advise(args: argparse.Namespace, job: Job) -> None:
 
 def _measure_device(args: argparse.Namespace) -> None:
     size, channels, classes = _shape(args)
-    recipe = _recipe(args)
+    recipe = _flag(lambda: flags.recipe(args))
     if args.batch_size == "all":
         raise OptionError("--batch-size all: give a number with --synthetic")
     if wrong := _given(args, _OF_DATA):
@@ -390,12 +415,12 @@ def _measure_device(args: argparse.Namespace) -> None:
 
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
     description = runs.Description(
-        args.model, size, channels, tuple(map(str, range(classes))), recipe.batch_size, recipe.batch_size, args.seed,
-        "all", flags.variant(args, Variant()),
+        args.model, size, channels, tuple(map(str, range(classes))), "", recipe.batch_size, recipe.batch_size,
+        args.seed, "all", recipe.optimizer, args.mixed_precision, flags.variant(args),
     )  # fmt: skip
     devices = _devices(args, recipe.batch_size)
     rate = flags.learning_rate(args, recipe.batch_size)
-    job = training.Job(description, recipe, rate, steps, Path(), devices, half_precision=args.mixed_precision)
+    job = training.Job(description, recipe, rate, steps, Path(), devices)
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
     result["images_per_second"] = round(training.measure(job, seconds), 1)
@@ -409,7 +434,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     trained = _trained(args)
     what = trained.description
     _check_same_kind(args.init_from, what.classes, what.channels, args.eval_data)
-    size = None if args.batch_size is None else _batch_size(args.batch_size)
+    size = None if args.batch_size is None else _flag(lambda: flags.batch_size(args.batch_size))
     inputs = _evaluation_inputs(args.eval_data, what, args.workers, size)
     metrics = _using(lambda: serving.evaluate(trained, inputs), inputs)
     result = {"model": what.model, "records": load_manifest(args.eval_data).records}
@@ -443,7 +468,7 @@ def _image(path: Path, what: Description) -> Any:
     try:
         return file_view(path.read_bytes(), what.image_size, what.channels)
     except OSError as error:
-        raise IngestError(f"{path}: cannot be read ({error.strerror})") from error
+        raise IngestError(f"{path}: cannot be read ({error.strerror}): give image files") from error
     except IngestError as error:
         raise IngestError(f"{path}: no image that can be decoded ({error})") from error
 
@@ -471,8 +496,9 @@ def _extract(args: argparse.Namespace) -> None:
     features = np.concatenate(parts)
     records = [dataset[i] for i in range(len(dataset))]
     keys, labels = np.array([record.key for record in records]), np.array([r.label for r in records], np.int32)
-    with open(args.out, "wb") as file:
-        np.savez(file, features=features, labels=labels, keys=keys, classes=np.array(dataset.manifest.classes))
+    content = io.BytesIO()  # because a ZIP file that finds no room complains once more when it is forgotten
+    np.savez(content, features=features, labels=labels, keys=keys, classes=np.array(dataset.manifest.classes))
+    save(args.out, content.getbuffer())
     print(f"{len(features):,} x {features.shape[1]:,} features of {trained.description.model}: {args.out}")
     save_json(args.json, {"records": len(features), "features": features.shape[1]})
 

@@ -343,8 +343,11 @@ def _mixed(name: str, mixing: Mixing) -> Iterator[str]:
         return
     yield f"{name}: {holds} ({mixing.deviations:+,.1f} standard deviations from random)"
     if mixing.is_bad:
-        remedy = "training draws another, but readers that go from front to back see" if name == _PACKED else "it has"
-        yield f"WARNING: the {name} is NOT random: {remedy} batches of much alike: build the shards again"
+        if name == _PACKED:
+            remedy = "readers that go from front to back see them, training does not: build with another --seed"
+        else:
+            remedy = "give training another seed"
+        yield f"WARNING: the {name} is NOT random, its batches hold much alike: {remedy}"
 
 
 def _comparison(result: Comparison) -> Iterator[str]:

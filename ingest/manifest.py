@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,13 @@ class Manifest:
         """What all shards take, without their indexes."""
         return sum(shard.size_bytes for shard in self.shards)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides the records and their order: the same in both formats, in any number of shards."""
+        if self.build is None:
+            return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+        return _sum(asdict(replace(self.build, format="", shards=0)))
+
 
 def load_manifest(shards: str | Path) -> Manifest:
     """Read the manifest of the dataset in the folder ``shards``.
@@ -89,7 +96,7 @@ def load_manifest(shards: str | Path) -> Manifest:
         content = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ManifestError(
-            f"{path}: no such file, so {shards} holds no finished dataset: make one with 'ingest build-shards'"
+            f"{path}: no such file, so {shards} holds no finished dataset: {_instead(path.parent)}"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: cannot be read ({error}): {_REMEDY}") from error
@@ -101,6 +108,12 @@ def load_manifest(shards: str | Path) -> Manifest:
         return _checked(_unsealed(content))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}") from error
+
+
+def _instead(folder: Path) -> str:
+    """What to do where a folder is no dataset."""
+    within = [] if files.is_remote(folder) else sorted(folder.glob(f"*/{NAME}"))
+    return f"give {within[0].parent}, which does" if within else "make one with 'ingest build-shards'"
 
 
 def load_recipe(folder: Path) -> Recipe | None:

@@ -76,13 +76,17 @@ def verify(
 
     ``repair`` is the source that the dataset was built from, with the ``labels`` that it had: what is damaged
     is packed anew from it, byte for byte as it was. Raises SourceError where it is another source, or has changed;
-    ManifestError where neither the manifest nor the recipe can be read.
+    ManifestError where neither the manifest nor the recipe can be read, or the dataset is not finished.
     """
     folder = files.place(shards)
+    if repair is None:
+        _refuse_unfinished(folder)
     damages = list(_check_head(folder))
     expected = _expected(folder)
     damages += _check_shards(folder, expected, decode, workers)
     repaired = _repair(folder, damages, (repair, labels), workers) if repair is not None and damages else ()
+    if repaired:
+        expected = _expected(folder)  # of a manifest that was lost, only now
     return Verdict(
         shards=len(expected.shards),
         records=sum(shard.records for shard in expected.shards),
@@ -90,6 +94,23 @@ def verify(
         damages=tuple(damages),
         repaired=repaired,
     )
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """A build that was cut short lacks what was still to come: that is no damage."""
+    names = set(files.names_in(folder)) if files.is_remote(folder) or folder.is_dir() else set()
+    if manifest.NAME in names or manifest.RECIPE_NAME not in names:
+        return
+    try:
+        recipe = manifest.load_recipe(folder)
+    except ManifestError:
+        return
+    wanted = set(build.shard_names(recipe.shards, recipe.format)) if recipe else set()
+    if not wanted <= names:
+        raise ManifestError(
+            f"{folder}: an unfinished build, of {len(wanted):,} shards {len(wanted & names):,} are there: "
+            "give the same 'ingest build-shards' command again, and it goes on"
+        )
 
 
 def _check_head(folder: Path) -> Iterator[Damage]:

@@ -113,9 +113,12 @@ def _training(
     rate = _learning_rate(step, params)
     top1 = tf.reduce_mean(hits)
     _report(images, loss, top1, rate)
-    step_op = _optimizer(rate, params).minimize(loss + decay, step, trained)
     # Batch normalisation's running means belong to the step.
-    train_op = tf.group(step_op, *tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+    with tf.control_dependencies(
+        [_optimizer(rate, params).minimize(loss + decay, var_list=trained), *tf.get_collection(tf.GraphKeys.UPDATE_OPS)]
+    ):
+        # Counted here, because a scaled loss may leave a step out: its batch was shown all the same.
+        train_op = tf.group(tf.assign_add(step, 1))
     # None where another device or host writes summaries.
     pictures = tf.summary.merge_all(_PICTURES) if folder else None
     every = params.steps_per_epoch

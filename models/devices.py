@@ -15,6 +15,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +134,17 @@ def restart(reason: str) -> None:
     print(f"\ntrain.py: {reason}: starting again from the last checkpoint", file=sys.stderr, flush=True)
     time.sleep(1)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within, this process is no part of a cluster."""
+    cluster = os.environ.pop("TF_CONFIG", None)
+    try:
+        yield
+    finally:
+        if cluster is not None:
+            os.environ["TF_CONFIG"] = cluster
 
 
 def _place(tf_config: str | None) -> tuple[int, int]:

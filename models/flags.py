@@ -64,6 +64,8 @@ def recipe(args: argparse.Namespace) -> Recipe:
         given["batch_size"] = batch_size(args.batch_size)
     if args.crop is not None and not own.augment:
         raise ValueError(f"--crop: {args.model} is trained on whole images")
+    if args.optimizer not in (None, own.optimizer) and args.learning_rate is None:
+        raise ValueError(f"--optimizer {args.optimizer} needs --learning-rate R: the recipe's is for {own.optimizer}")
     try:
         return replace(own, **given)
     except ValueError as error:
@@ -82,7 +84,17 @@ def learning_rate(args: argparse.Namespace, batch_size: int) -> float:
     return args.learning_rate if args.learning_rate is not None else NETWORKS[args.model].recipe.peak(batch_size)
 
 
-def variant(args: argparse.Namespace, start: Variant) -> Variant:
-    """What the flags say, or else what the network that training starts from has."""
+def variant(args: argparse.Namespace, start: Variant | None = None) -> Variant:
+    """What the flags say, or else what the network that training starts from has.
+
+    Raises ValueError where its weights do not go with the flags.
+    """
     given = {name: getattr(args, name) for name in ("pixel_range", "initializer") if getattr(args, name) is not None}
-    return replace(start, **given, bias=start.bias and not args.no_bias)
+    if args.no_bias:
+        given["bias"] = False
+    found = replace(start or Variant(), **given)
+    if start and found.bias != start.bias:
+        raise ValueError("--no-bias: --init-from has intercepts")
+    if start and found.pixel_range != start.pixel_range:
+        raise ValueError(f"--pixel-range {found.pixel_range}: --init-from was trained on {start.pixel_range}")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ class Watch(tf.train.SessionRunHook):
 
     ``show`` is called after each with loss and top-1; training ends after the step in which ``stop`` became true. The
     first step, which starts workers and compiles, is not timed. Every ``summary_steps`` the rates go to TensorBoard.
+    A loss that is no number raises NanLossDuringTrainingError: this hook is the first, so that nothing of it is saved.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class Watch(tf.train.SessionRunHook):
         """Count the step."""
         (loss, top1), arrived, step = values.results
         now = time.time()
+        if not math.isfinite(loss):
+            raise tf.train.NanLossDuringTrainingError
         if self._last is not None:
             self.timed += 1
             self.seconds += now - self._last
@@ -122,13 +126,17 @@ class Epochs(tf.train.CheckpointSaverListener):
 
     def after_save(self, session: Any, step: int) -> bool:
         """Whether to stop."""
-        # The last of the history may be of this step: a training that goes on saves where it starts.
-        if self.is_end(step) and (not self.history or self.history[-1]["step"] < step):
-            self.add(step, str(self._folder / f"model.ckpt-{step}"))
+        self.catch_up(step)
         return self.is_exhausted
 
-    def add(self, step: int, checkpoint: str) -> None:
-        """Evaluate ``checkpoint`` and write what it gave."""
+    def catch_up(self, step: int) -> None:
+        """Evaluate the checkpoint of ``step``, the last, if an epoch ends with it and that has not been done."""
+        if self.is_end(step) and (not self.history or self.history[-1]["step"] < step):
+            self.add(step)
+
+    def add(self, step: int) -> None:
+        """Evaluate the checkpoint of ``step`` and write what it gave."""
+        checkpoint = str(self._folder / f"model.ckpt-{step}")
         loss, top1 = self._watch.means() or (None, None)
         entry: Entry = {"step": int(step), "epoch": round(self._epoch_at(step), 3), "loss": loss, "top1": top1}
         if self._evaluate:
@@ -152,16 +160,29 @@ class Epochs(tf.train.CheckpointSaverListener):
 
 
 class Checkpoints(tf.train.CheckpointSaverHook):
-    """Saves at the start, at the end of each epoch, every ten minutes, and at the end of training."""
+    """Saves at the beginning, at the end of each epoch, every ten minutes, and at the end of training.
+
+    Weights that are no numbers are never saved: they raise NanLossDuringTrainingError.
+    """
 
     def __init__(self, folder: Path, epochs: Epochs):
         super().__init__(str(folder), save_secs=_SAVE_SECONDS, listeners=[epochs])
         self._is_end = epochs.is_end
 
+    def begin(self) -> None:
+        """Add to the graph what tells whether the weights are numbers."""
+        super().begin()
+        finite = [tf.reduce_all(tf.math.is_finite(weight)) for weight in tf.trainable_variables()]
+        self._are_finite = tf.reduce_all(tf.stack(finite))
+
     def after_create_session(self, session: Any, coordinator: Any) -> None:
-        """Save where training starts."""
-        super().after_create_session(session, coordinator)
+        """Save where training begins."""
         self._step = int(session.run(self._global_step_tensor))
+        if self._step == 0:
+            super().after_create_session(session, coordinator)
+        else:
+            # What it goes on from is saved: to write it again would only put it at risk.
+            self._timer.update_last_triggered_step(self._step)
 
     def after_run(self, context: Any, values: Any) -> None:
         """Save if it is time to."""
@@ -171,6 +192,11 @@ class Checkpoints(tf.train.CheckpointSaverHook):
             self._timer.update_last_triggered_step(self._step)
             if self._save(context.session, self._step):
                 context.request_stop()
+
+    def _save(self, session: Any, step: int) -> bool:
+        if not session.run(self._are_finite):
+            raise tf.train.NanLossDuringTrainingError
+        return bool(super()._save(session, step))
 
 
 def _top1s(history: list[Entry]) -> list[float]:

@@ -22,9 +22,10 @@ class Recipe:
 
     ``optimizer`` is ``sgd``, with ``momentum``, or ``adam``, whose first moment decays by it. ``learning_rate`` is the
     highest, of batches of ``batch_size`` images; other batches have it in proportion (Goyal 2017, section 2.1: k times
-    the batch, k times the rate). It grows linearly over the first ``warm_up``, a share of the training (Goyal 2017,
-    section 2.2), and then falls by ``schedule``: ``step`` divides it by ten after 30, 60 and 80 of 90 parts of the
-    training (Goyal 2017, section 5.1), ``cosine`` lets it fall to zero (Loshchilov 2017, equation 5).
+    the batch, k times the rate). It falls by ``schedule``: ``step`` divides it by ten after 30, 60 and 80 of 90 parts
+    of the training (Goyal 2017, section 5.1), ``cosine`` lets it fall to zero (Loshchilov 2017, equation 5). Of that,
+    over the first ``warm_up``, a share of the training, a part is taken that grows linearly to all of it (Goyal 2017,
+    section 2.2).
     ``weight_decay`` is of half the squared weights, without biases and batch normalisation (Goyal 2017, section 5.1);
     ``label_smoothing`` is the share of a label that is spread over all classes. ``augment`` is whether random crops, of
     ``crop`` of an image's area at the least, and flips are shown.

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import tensorflow.compat.v1 as tf
 
@@ -30,24 +33,37 @@ Entry = dict[str, Any]
 """``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, and with evaluation data
 ``eval_loss``, ``eval_top1`` and ``eval_top5``."""
 
+_CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
+
 
 @dataclass(frozen=True)
 class Description:
-    """What was trained on what: all that it takes to use the network, and to know whether a training can go on."""
+    """What was trained on what: all that it takes to use the network, and to know whether a training can go on.
+
+    ``data`` is the fingerprint of the training data, ``mixed_precision`` whether that was asked for.
+    """
 
     model: str
     image_size: int
     channels: int
     classes: tuple[str, ...]
+    data: str
     records: int
     batch_size: int
     seed: int
     tune: str
+    optimizer: str
+    mixed_precision: bool
     variant: Variant
 
     def differences(self, other: Description) -> list[str]:
-        """The names of the fields that differ."""
-        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)]
+        """The fields that differ, each with its value here and there, if that can be told in a word or two."""
+        pairs = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
+        return [
+            f"{name} {one}, now {another}" if isinstance(one, str | int) and name != "data" else f"other {name}"
+            for name, (one, another) in pairs.items()
+            if one != another
+        ]
 
     def size_for(self, model: str, image_size: int | None, channels: int) -> int:
         """The image size of a training of ``model`` that starts from this network; its own, unless one is given.
@@ -78,40 +94,88 @@ def save_description(folder: Path, description: Description) -> None:
 
 def load_description(folder: Path) -> Description:
     """What was trained in ``folder``. Raises ModelError where that is not to be found."""
+    path = folder / RUN
     try:
-        content = json.loads((folder / RUN).read_bytes())
+        content = json.loads(path.read_bytes())
         content["classes"] = tuple(content["classes"])
         content["variant"] = Variant(**content["variant"])
         description = Description(**content)
+        for name, kind in get_type_hints(Description).items():
+            if not isinstance(getattr(description, name), getattr(kind, "__origin__", kind)):
+                raise ValueError(f"its {name} is {getattr(description, name)!r}")
         NETWORKS[description.model]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"{folder}: its checkpoints are none of ours: it has no {RUN} that can be read") from error
+    except OSError as error:
+        raise ModelError(
+            f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
+            "train.py, or what it exported"
+        ) from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(
+            f"{path}: its content is none of this version's ({error}): put back the file that train.py wrote, "
+            "or train anew in another --model-dir"
+        ) from error
     return description
 
 
-def steps_done(folder: Path, description: Description) -> int:
-    """The step of the newest checkpoint in ``folder``, 0 if there is none.
+class Start(NamedTuple):
+    """Where a training goes on: the step, 0 for its beginning; and of each newer checkpoint why it cannot be used."""
 
-    Raises ModelError if it is of a training that ``description`` cannot go on from.
+    step: int
+    damaged: list[str]
+
+
+def find_start(folder: Path, description: Description) -> Start:
+    """The newest checkpoint in ``folder`` that is whole.
+
+    Raises ModelError if it is of a training that ``description`` cannot go on from, or if none is whole.
     """
-    checkpoint = tf.train.latest_checkpoint(str(folder))
-    if checkpoint is None:
-        return 0
+    steps = _saved_steps(folder)
+    if not steps:
+        return Start(0, [])
     if differing := load_description(folder).differences(description):
         raise ModelError(
-            f"{folder}: holds a run of another {', '.join(differing)}: give another --model-dir, "
+            f"{folder}: holds a run of other options ({'; '.join(differing)}): give another --model-dir, "
             "or the options of that run"
         )
-    return _step_of(checkpoint)
+    damaged: list[str] = []
+    for step in steps:
+        try:
+            _read_whole(_prefix(folder, step))
+        except ModelError as error:
+            damaged.append(str(error))
+        else:
+            return Start(step, damaged)
+    raise ModelError(f"{damaged[0]}; nor is any older one whole: remove {folder} to begin anew")
+
+
+def go_on_from(folder: Path, step: int) -> None:
+    """Make the checkpoint of ``step`` what TensorFlow takes for the newest."""
+    if steps := [each for each in reversed(_saved_steps(folder)) if each <= step]:
+        names = [f"model.ckpt-{each}" for each in steps]
+        # By their names alone, as training does in its own folder: the folder may be moved.
+        tf.train.update_checkpoint_state(str(folder.absolute()), names[-1], names)
 
 
 def load_history(folder: Path, steps: int) -> list[Entry]:
-    """The entries up to ``steps``: what a crash made later than the last checkpoint will come again."""
+    """The entries up to ``steps``: what a crash made later than the last checkpoint will come again.
+
+    Raises ModelError where there is a history that cannot be read.
+    """
+    path = folder / HISTORY
     try:
-        entries = json.loads((folder / HISTORY).read_bytes())
+        entries = [_entry(each) for each in json.loads(path.read_bytes())]
         return [entry for entry in entries if entry["step"] <= steps]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(
+            f"{path}: cannot be read ({error}): remove it to go on; which checkpoint is best is then judged anew"
+        ) from error
+
+
+def _entry(content: Any) -> Entry:
+    numbers = {name: content[name] + 0 for name in ("step", "eval_top1") if name in content}
+    return {**content, "step": numbers.pop("step"), **numbers}
 
 
 def save_history(folder: Path, entries: list[Entry]) -> None:
@@ -123,17 +187,15 @@ def keep_best(folder: Path, checkpoint: str) -> None:
     """Make ``checkpoint`` the one in ``best``. At any moment a whole one is there, once there was one."""
     best = folder / BEST
     best.mkdir(exist_ok=True)
-    files = list(folder.glob(f"{Path(checkpoint).name}.*"))
+    name = Path(checkpoint).name
+    files = sorted(folder.glob(f"{name}.*"), key=lambda file: file.suffix == ".index")
     for file in files:
-        (best / file.name).unlink(missing_ok=True)
-        try:
-            os.link(file, best / file.name)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(file, best / file.name)
-    # By its name alone, as training does in its own folder: the folder may be moved.
-    tf.train.update_checkpoint_state(str(best.absolute()), Path(checkpoint).name)
+        # What has an index counts as a checkpoint: it comes last. TensorFlow writes it in place: it is never shared.
+        _place(file, best / file.name, may_link=file.suffix != ".index")
+    tf.train.update_checkpoint_state(str(best.absolute()), name)
     kept = {"checkpoint", *(file.name for file in files)}
-    for file in best.iterdir():
+    # Here what has no index any more is none: it goes first.
+    for file in sorted(best.iterdir(), key=lambda file: file.suffix != ".index"):
         if file.name not in kept:
             file.unlink()
 
@@ -146,31 +208,71 @@ def find(place: Path) -> Trained:
     if (place / "saved_model.pb").exists():
         return _checked(str(place / "variables" / "variables"), place / "assets.extra")
     if place.is_dir():
-        checkpoint = tf.train.latest_checkpoint(str(place / BEST)) or tf.train.latest_checkpoint(str(place))
-        if checkpoint is None:
-            raise ModelError(
-                f"{place}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py"
-            )
-        return _checked(checkpoint, place.parent if place.name == BEST else place)
+        for folder in (place / BEST, place):
+            if steps := _saved_steps(folder):
+                return _checked(_prefix(folder, steps[0]), place.parent if place.name == BEST else place)
+        raise ModelError(f"{place}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py")
     if not place.with_name(f"{place.name}.index").exists():
         raise ModelError(f"{place}: no such checkpoint: give a --model-dir of train.py, or what it exported")
     return _checked(str(place), place.parent.parent if place.parent.name == BEST else place.parent)
 
 
-def _checked(checkpoint: str, folder: Path) -> Trained:
-    _step_of(checkpoint)
-    return Trained(checkpoint, load_description(folder))
-
-
-def _step_of(checkpoint: str) -> int:
-    try:
+def step_of(checkpoint: str) -> int:
+    """The step after which a checkpoint was saved. Raises ModelError where it is damaged."""
+    with _reading(checkpoint):
         return int(tf.train.load_variable(checkpoint, "global_step"))
+
+
+def _checked(checkpoint: str, folder: Path) -> Trained:
+    description = load_description(folder)
+    step_of(checkpoint)
+    return Trained(checkpoint, description)
+
+
+def _saved_steps(folder: Path) -> list[int]:
+    """The steps of which there is a checkpoint, the newest first. TensorFlow's own list may be older, or damaged."""
+    matches = [_CHECKPOINT.fullmatch(file.name) for file in folder.iterdir()] if folder.is_dir() else []
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
+
+
+def _prefix(folder: Path, step: int) -> str:
+    return str(folder / f"model.ckpt-{step}")
+
+
+def _read_whole(checkpoint: str) -> None:
+    """Raise ModelError unless all of a checkpoint matches its checksums."""
+    with _reading(checkpoint):
+        reader = tf.train.load_checkpoint(checkpoint)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+
+
+@contextmanager
+def _reading(checkpoint: str) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:  # TensorFlow raises many kinds for the many ways in which a checkpoint can be damaged
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{checkpoint}: damaged ({what}): remove it to go on from an earlier one") from error
+        raise ModelError(f"{checkpoint}: damaged ({what})") from error
+
+
+def _place(file: Path, target: Path, may_link: bool) -> None:
+    """Put ``file`` also at ``target``, whole or not at all."""
+    unfinished = target.with_name(f"{target.name}.tmp")
+    unfinished.unlink(missing_ok=True)
+    try:
+        (os.link if may_link else shutil.copyfile)(file, unfinished)
+    except OSError:
+        if not may_link:
+            raise
+        shutil.copyfile(file, unfinished)  # a file system without hard links
+    unfinished.replace(target)
 
 
 def _write(path: Path, content: Any) -> None:
     unfinished = path.with_name(f"{path.name}.tmp")
-    unfinished.write_text(json.dumps(content, indent=1))
+    with open(unfinished, "w") as file:
+        file.write(json.dumps(content, indent=1))
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from tensorflow import image  # whose resize, unlike that of v1, has pixels with
 
 from models import NETWORKS
 from models.classifier import Params, model_fn
+from models.devices import alone
 from models.runs import RUN, SAVED_MODEL, Description, Trained, save_description
 
 SHOWN_PART = 224 / 256
@@ -28,10 +27,13 @@ def params_of(description: Description) -> Params:
     return Params(description.model, description.classes, recipe, 0, 1, 1, description.variant)
 
 
-def evaluate(trained: Trained, input_fn: Callable[[], tf.data.Dataset], folder: Path | None = None) -> dict[str, float]:
+def evaluate(
+    trained: Trained, input_fn: Callable[[], tf.data.Dataset], folder: Path | None = None,
+    session_config: tf.ConfigProto | None = None,
+) -> dict[str, float]:  # fmt: skip
     """``top1``, ``top5`` and ``cross_entropy`` over a dataset; for TensorBoard also in ``folder``/eval, if given."""
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = _estimator(trained.description, folder or Path(scratch))
+        estimator = _estimator(trained.description, folder or Path(scratch), session_config)
         return estimator.evaluate(input_fn, checkpoint_path=trained.checkpoint)
 
 
@@ -55,14 +57,18 @@ def export(trained: Trained, folder: Path) -> Path:
         images = tf.map_fn(lambda one: view(one, description.image_size, description.channels), encoded, tf.uint8)
         return tf.estimator.export.TensorServingInputReceiver(images, {"image_bytes": encoded})
 
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{SAVED_MODEL}.") as scratch:
+    target, prefix = folder / SAVED_MODEL, f"{SAVED_MODEL}."
+    for left in folder.glob(f"{prefix}*"):  # by an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as scratch:
         save_description(Path(scratch), description)
         exported = _estimator(description, Path(scratch)).export_saved_model(
             scratch, receive, assets_extra={RUN: str(Path(scratch) / RUN)}, checkpoint_path=trained.checkpoint
         )
-        shutil.rmtree(folder / SAVED_MODEL, ignore_errors=True)
-        Path(exported.decode()).rename(folder / SAVED_MODEL)
-    return folder / SAVED_MODEL
+        if target.exists():
+            target.rename(Path(scratch) / "earlier")
+        Path(exported.decode()).rename(target)
+    return target
 
 
 def view(encoded: tf.Tensor, size: int, channels: int) -> tf.Tensor:
@@ -85,17 +91,9 @@ def images_fn(images: np.ndarray, batch_size: int) -> Callable[[], tf.data.Datas
     return lambda: tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
 
 
-def _estimator(description: Description, folder: Path) -> tf.estimator.Estimator:
-    with _alone():
-        return tf.estimator.Estimator(model_fn, str(folder), tf.estimator.RunConfig(), params_of(description))
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """Within, this process is no part of a cluster."""
-    cluster = os.environ.pop("TF_CONFIG", None)
-    try:
-        yield
-    finally:
-        if cluster is not None:
-            os.environ["TF_CONFIG"] = cluster
+def _estimator(
+    description: Description, folder: Path, session_config: tf.ConfigProto | None = None
+) -> tf.estimator.Estimator:
+    with alone():
+        config = tf.estimator.RunConfig(session_config=session_config)
+        return tf.estimator.Estimator(model_fn, str(folder), config, params_of(description))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from tensorflow import config  # v1 has no determinism
 
 from models import ModelError, runs, serving
 from models.classifier import HEAD, Params, model_fn
-from models.devices import Devices, Peers, restart, session_config, strategy
+from models.devices import Devices, Peers, alone, restart, session_config, strategy
 from models.hooks import Checkpoints, Epochs, Watch
 from models.recipes import Recipe
 from models.runs import Description, Entry, Trained
@@ -45,7 +46,6 @@ class Job:
     devices: Devices
     init_from: Trained | None = None
     patience: int | None = None
-    half_precision: bool = False
     deterministic: bool = False
 
     @property
@@ -54,7 +54,7 @@ class Job:
         what = self.description
         return Params(
             what.model, what.classes, self.recipe, self.learning_rate, self.steps, self.steps_per_epoch, what.variant,
-            what.tune, self.half_precision and self.devices.kind == "GPU",
+            what.tune, what.mixed_precision and self.devices.kind == "GPU",
         )  # fmt: skip
 
     @property
@@ -71,7 +71,8 @@ class Outcome(NamedTuple):
     """What a training gave.
 
     ``images_per_second`` and ``waiting``, the share of the time in which the device waited for images, are of the steps
-    taken now, without the first, in ``seconds`` together; None if there were none.
+    taken now, without the first, in ``seconds`` together; None if there were none. ``saved_model`` is what was
+    exported, of the checkpoint of ``saved_step``; None if nothing was.
     """
 
     step: int
@@ -79,7 +80,8 @@ class Outcome(NamedTuple):
     images_per_second: float | None
     waiting: float | None
     history: list[Entry]
-    saved_model: Path | None
+    saved_model: Path | None = None
+    saved_step: int | None = None
 
 
 def train(
@@ -88,7 +90,7 @@ def train(
 ) -> Outcome:  # fmt: skip
     """Train from the last checkpoint to the last step, evaluating after each epoch; then export the best.
 
-    ``start`` is the step of that checkpoint, as runs.steps_done gives it. ``inputs`` and ``evaluation`` are input
+    ``start`` is the step of that checkpoint, as runs.find_start gives it. ``inputs`` and ``evaluation`` are input
     functions; those of training begin with the batch that comes next. ``show`` is called after each step with its loss
     and top-1. After the step in which ``stop`` became true, training is saved, and ends without an export. Raises
     ModelError, and errors of TensorFlow.
@@ -99,15 +101,18 @@ def train(
     history = runs.load_history(job.folder, start)
     epochs = Epochs(job.folder, history, job.epoch_at, job.steps, watch, evaluate, job.patience)
     if is_chief:
-        _prepare(job)
+        _prepare(job, start)
     if start < job.steps and not epochs.is_exhausted:
         _fit(job, inputs, watch, epochs, start)
     step = start + watch.steps
     if not is_chief or stop():
-        return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, None)
-    _evaluate_at_the_end(job, epochs, step)
-    exported = serving.export(runs.find(job.folder), job.folder)
-    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, exported)
+        return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history)
+    # A training that was through already may have ended within an epoch, or without data to evaluate on.
+    if not history or history[-1]["step"] < step or (epochs.evaluates and "eval_top1" not in history[-1]):
+        epochs.add(step)
+    best = runs.find(job.folder)
+    exported, at = serving.export(best, job.folder), runs.step_of(best.checkpoint)
+    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, exported, at)
 
 
 def measure(job: Job, seconds: float) -> float:
@@ -121,7 +126,7 @@ def measure(job: Job, seconds: float) -> float:
 
     watch = Watch(None, job.description.batch_size, 1, lambda loss, top1: None, is_enough)
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = tf.estimator.Estimator(model_fn, scratch, _config(job, saves=False), job.params)
+        estimator = _estimator(job, scratch, saves=False)
         estimator.train(lambda: _one_batch(job.description), hooks=[watch], max_steps=job.steps)
     if watch.images_per_second is None:
         raise ModelError("one step is not enough to measure a rate: give --steps 2 or more")
@@ -133,11 +138,15 @@ def is_starved(outcome: Outcome) -> bool:
     return outcome.waiting is not None and outcome.waiting >= _STARVED and outcome.seconds >= _TELLING_SECONDS
 
 
-def limit(waiting: float) -> str:
-    """One line: whether the loader or the device limits a training that waits for that share of its time."""
-    if waiting < _STARVED:
-        return f"the device is the limit: it waited for images in {waiting:.0%} of the time"
-    return f"the loader is the limit: the device waited for images in {waiting:.0%} of the time"
+def limit(waiting: float, seconds: float) -> str:
+    """One line: whether the loader or the device limits a training that waits for that share of so many seconds."""
+    if seconds < _TELLING_SECONDS:
+        return (
+            f"the device waited for images in {waiting:.0%} of {seconds:.1f} s: "
+            f"what the limit is shows after {_TELLING_SECONDS:.0f} s"
+        )
+    who = "loader" if waiting >= _STARVED else "device"
+    return f"the {who} is the limit: the device waited for images in {waiting:.0%} of the time"
 
 
 def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> None:
@@ -151,7 +160,12 @@ def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> Non
     init_from = job.init_from if start == 0 else None
     kept = init_from and tf.estimator.WarmStartSettings(init_from.checkpoint, [_kept_names(job)])
     try:
-        estimator = tf.estimator.Estimator(model_fn, str(job.folder), _config(job), job.params, warm_start_from=kept)
+        estimator = _estimator(job, str(job.folder), warm_start_from=kept)
+        if start and job.devices.is_chief:
+            # Not earlier: an evaluation settles which devices TensorFlow has.
+            epochs.catch_up(start)
+            if epochs.is_exhausted:
+                return
         if job.devices.hosts == 1:
             estimator.train(inputs, hooks=hooks, max_steps=job.steps)
         else:
@@ -184,7 +198,15 @@ class _Last(tf.train.SessionRunHook):
             self._peers.release()
 
 
-def _config(job: Job, saves: bool = True) -> tf.estimator.RunConfig:
+def _estimator(job: Job, folder: str, saves: bool = True, warm_start_from: Any = None) -> tf.estimator.Estimator:
+    # A cluster of one host is none to us; to TensorFlow it would be.
+    with alone() if job.devices.hosts == 1 else nullcontext():
+        return tf.estimator.Estimator(
+            model_fn, folder, _config(job, saves), job.params, warm_start_from=warm_start_from
+        )  # fmt: skip
+
+
+def _config(job: Job, saves: bool) -> tf.estimator.RunConfig:
     return tf.estimator.RunConfig(
         tf_random_seed=job.description.seed % 2**31,
         # Our own hook saves; this is for the number that is kept.
@@ -193,7 +215,7 @@ def _config(job: Job, saves: bool = True) -> tf.estimator.RunConfig:
         keep_checkpoint_max=_KEPT_CHECKPOINTS,
         save_summary_steps=_summary_steps(job) if saves else 1_000_000,
         log_step_count_steps=None,
-        session_config=session_config(job.devices, job.half_precision),
+        session_config=session_config(job.devices, job.description.mixed_precision),
         train_distribute=strategy(job.devices),
     )
 
@@ -207,26 +229,21 @@ def _kept_names(job: Job) -> str:
     return _WEIGHTS if same else f"(?!{HEAD}/){_WEIGHTS}"
 
 
-def _prepare(job: Job) -> None:
+def _prepare(job: Job, start: int) -> None:
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         runs.save_description(job.folder, job.description)
+        runs.go_on_from(job.folder, start)
     except OSError as error:
         raise ModelError(f"{job.folder}: cannot be used ({error.strerror}): give another --model-dir") from error
 
 
 def _evaluator(job: Job, evaluation: Any) -> Callable[[str], dict[str, float]]:
     def evaluate(checkpoint: str) -> dict[str, float]:
-        return serving.evaluate(Trained(checkpoint, job.description), evaluation, job.folder)
+        config = session_config(job.devices, False)
+        return serving.evaluate(Trained(checkpoint, job.description), evaluation, job.folder, config)
 
     return evaluate
-
-
-def _evaluate_at_the_end(job: Job, epochs: Epochs, step: int) -> None:
-    """Once for a training that was through already, or is evaluated on data only now."""
-    last = epochs.history[-1] if epochs.history else None
-    if last is None or last["step"] < step or (epochs.evaluates and "eval_top1" not in last):
-        epochs.add(step, str(job.folder / f"model.ckpt-{step}"))
 
 
 def _one_batch(description: Description) -> Any:

@@ -40,8 +40,9 @@ def untrained(folder: Path, **description: object) -> Path:
         tf.train.create_global_step()
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, str(folder / "model.ckpt"), global_step=1)
-    shown = {"model": "alexnet", "image_size": 64, "channels": 3, "classes": ["a", "b"], "records": 4}
-    trained = {"batch_size": 4, "seed": 0, "tune": "all", "variant": {"pixel_range": "1"}}
+    shown = {"model": "alexnet", "image_size": 64, "channels": 3, "classes": ["a", "b"], "data": "", "records": 4}
+    trained = {"batch_size": 4, "seed": 0, "tune": "all", "optimizer": "sgd", "mixed_precision": False}
+    trained["variant"] = {"pixel_range": "1"}
     (folder / "run.json").write_text(json.dumps(shown | trained | description))
     return folder
 
@@ -72,10 +73,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     # Weights of another network than run.json says.
     untrained(folder / "mixed", model="lenet", image_size=28, channels=1, classes=[str(i) for i in range(10)])
     untrained(folder / "vgg", model="vgg")
+    (untrained(folder / "nameless") / "run.json").unlink()
     damaged = shutil.copytree(folder / "lenet", folder / "damaged")
-    next(damaged.glob("model.ckpt-1.data*")).write_bytes(b"")
+    for data in damaged.glob("model.ckpt-*.data*"):
+        data.write_bytes(b"")
     (folder / "empty").mkdir()
     names = ("lenet", "colours", "nowhere", "text", "empty", "run", "cut", "changed", "foreign", "lost", "mixed", "vgg")
+    names += ("nameless",)
     others = {"nine": pack(folder / "nine", 9), "lmdb": pack(folder / "lmdb", 10, "lmdb"), "broken": folder / "two"}
     others |= {"digits": digits, "photo": folder / "photo.png", "export": export, "damaged": damaged}
     return {name: folder / name for name in names} | others | {"alexnet": untrained(folder / "alexnet")}
@@ -88,6 +92,7 @@ PREDICT = "--predict {photo} --init-from {lenet}"
 EVALUATE = "--evaluate --eval-data {digits} --init-from {lenet}"
 FEATURES = "--features {digits} --out {run} --init-from {lenet}"
 START = "--tune all --init-from"
+HERE = f"{LENET} --model-dir {{lenet}} --batch-size 20"
 
 USAGE = [
     # What is asked for.
@@ -164,6 +169,10 @@ USAGE = [
     (f"{RESNET} --crop 0", "--crop 0.0: give 0.001 to 1"),
     (f"{RESNET} --crop 1.5", "--crop 1.5: give 0.001 to 1"),
     (f"{LENET} --crop 0.5", "--crop: lenet is trained on whole images"),
+    (f"{LENET} --optimizer adam", "--optimizer adam needs --learning-rate R: the recipe's is for sgd"),
+    ("--model lenet --synthetic --optimizer adam", "--optimizer adam needs --learning-rate R: the recipe's is for sgd"),
+    (f"{LENET} --no-bias {START} {{lenet}}", "--no-bias: --init-from has intercepts"),
+    (f"{LENET} --pixel-range 255 {START} {{lenet}}", "--pixel-range 255: --init-from was trained on standard"),
     (f"{LENET} --optimizer lamb", "argument --optimizer: invalid choice: 'lamb'"),
     (f"{LENET} --schedule linear", "argument --schedule: invalid choice: 'linear'"),
     (f"{LENET} --patience 3", "--patience needs --eval-data SHARDS"),
@@ -240,7 +249,7 @@ ERRORS = [
     (f"{LENET} {START} {{cut}}", "{cut}/variables/variables: damaged"),
     (f"{LENET} {START} {{lost}}", "{lost}/variables/variables: damaged"),
     (f"{LENET} {START} {{foreign}}", "{foreign}/assets.extra: its checkpoints are none of ours"),
-    (f"{LENET} {START} {{vgg}}", "{vgg}: its checkpoints are none of ours"),
+    (f"{LENET} {START} {{vgg}}", "{vgg}/run.json: its content is none of this version's ('vgg')"),
     (f"{RESNET} {START} {{lenet}}", "--init-from is of lenet, and --model is resnet18"),
     (f"{LENET} {START} {{alexnet}}", "--init-from is of alexnet, and --model is lenet"),
     (f"{LENET} --data {{colours}} {START} {{lenet}}", "--init-from is of images with 1 channels, and the data have 3"),
@@ -258,15 +267,21 @@ ERRORS = [
     ],
     # Where it is kept.
     (f"{LENET} --model-dir {{text}}", "{text}: cannot be used (File exists): give another --model-dir"),
-    (f"{LENET} --model-dir {{damaged}} --batch-size 20", "{damaged}/model.ckpt-1: damaged"),
-    (f"{LENET} --model-dir {{vgg}}", "{vgg}: its checkpoints are none of ours"),
-    (f"{LENET} --model-dir {{lenet}}", "{lenet}: holds a run of another batch_size: give another --model-dir"),
-    (f"{LENET} --model-dir {{lenet}} --seed 1", "{lenet}: holds a run of another batch_size, seed: give another"),
-    (f"{LENET} --model-dir {{lenet}} --batch-size 20 --image-size 32", "{lenet}: holds a run of another image_size"),
-    (f"{LENET} --model-dir {{lenet}} --batch-size 20 --no-bias", "{lenet}: holds a run of another variant"),
-    (f"{LENET} --model-dir {{lenet}} --batch-size 20 --data {{nine}}", "{lenet}: holds a run of another classes"),
-    (f"{RESNET} --model-dir {{lenet}}", "{lenet}: holds a run of another model, "),
-    (f"{LENET} --model-dir {{alexnet}} {START} {{lenet}}", "{alexnet}: holds a run of another model, "),
+    (f"{LENET} --model-dir {{damaged}} --batch-size 20", "{damaged}/model.ckpt-1: damaged ("),
+    (f"{LENET} --model-dir {{vgg}}", "{vgg}/run.json: its content is none of this version's ('vgg'): put back"),
+    (f"{LENET} --model-dir {{nameless}}", "{nameless}: its checkpoints are none of ours: it has no run.json"),
+    (f"{LENET} --model-dir {{lenet}}", "{lenet}: holds a run of other options (batch_size 20, now 64): give another"),
+    (
+        f"{LENET} --model-dir {{lenet}} --seed 1",
+        "of other options (batch_size 20, now 64; seed 0, now 1): give another",
+    ),
+    (f"{HERE} --image-size 32", "{lenet}: holds a run of other options (image_size 28, now 32): give another"),
+    (f"{HERE} --no-bias", "{lenet}: holds a run of other options (other variant): give another --model-dir"),
+    (f"{HERE} --data {{nine}}", "{lenet}: holds a run of other options (other classes; other data): give another"),
+    (f"{HERE} --optimizer adam --learning-rate 1", "{lenet}: holds a run of other options (optimizer sgd, now adam)"),
+    (f"{HERE} --mixed-precision", "{lenet}: holds a run of other options (mixed_precision False, now True)"),
+    (f"{RESNET} --model-dir {{lenet}}", "{lenet}: holds a run of other options (model lenet, now resnet18; "),
+    (f"{LENET} --model-dir {{alexnet}} {START} {{lenet}}", "options (model alexnet, now lenet; "),
 ]
 
 

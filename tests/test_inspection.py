@@ -95,7 +95,8 @@ def test_a_class_ordered_dataset_is_called_out(tmp_path: Path, name: str):
     assert [(kind, mixing.is_bad) for kind, mixing in found.mixing.items()] == [
         ("packed order", True), ("training order", False),
     ]  # fmt: skip
-    assert "WARNING: the packed order is NOT random" in text(found)
+    assert "WARNING: the packed order is NOT random, its batches hold much alike: " in text(found)
+    assert "build with another --seed" in text(found)
 
 
 def test_pixels_and_equal_datasets(tmp_path: Path):

@@ -70,6 +70,25 @@ def test_a_missing_manifest_says_what_to_do(tmp_path: Path, folder: str):
         load_manifest(tmp_path / folder)
 
 
+def test_datasets_within_a_folder_are_pointed_to(tmp_path: Path):
+    for name in ("val", "train"):
+        (tmp_path / name).mkdir()
+        save(MANIFEST, tmp_path / name)
+    with pytest.raises(ManifestError, match=f"holds no finished dataset: give {tmp_path}/train, which does$"):
+        load_manifest(tmp_path)
+
+
+def test_a_fingerprint_is_of_records_and_order(tmp_path: Path):
+    def of(**changes: object) -> str:
+        return dataclasses.replace(MANIFEST, build=dataclasses.replace(MANIFEST.build, **changes)).fingerprint
+
+    alike = [of(), of(format="tfrecord"), of(shards=3)]
+    others = [of(seed=8), of(source="gh"), of(encoding="raw"), of(encoding="jpeg", quality=80), of(resize=256)]
+    assert len({*alike, *others}) == 1 + len(others) and len(set(alike)) == 1
+    without = dataclasses.replace(MANIFEST, build=None)
+    assert without.fingerprint != dataclasses.replace(without, shards=MANIFEST.shards[:1]).fingerprint
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
-from ingest import formats
+from ingest import formats, manifest, output, sample
 from ingest.dataset import Dataset
 from ingest.errors import OptionError, OutputError, RecordError
 from ingest.profile import Profile, ProfileOptions, page, profile, report
 from ingest.profile.advice import (
     LIMITS,
     TARGETS,
+    Advice,
     advise,
     consumer_verdict,
+    is_doubtful,
     slowdown,
     spent,
     target,
@@ -83,6 +85,10 @@ def test_what_slows_the_codec_down_too_is_not_the_hand_off():
             ("hand-off", 1000.0, 8, 0.25, 4, True),
             "hand-off-bound: 1,000 images/s with 8 workers, 25% of what this CPU can decode",
         ),
+        (
+            ("decode", 3000.0, 2, 1.43, 2, True),
+            "decode-bound: 3,000 images/s with 2 workers, all that this CPU can decode",
+        ),
     ],
 )
 def test_the_verdict(arguments: tuple, line: str):
@@ -108,6 +114,14 @@ def test_advice():
     assert advise({2: 1900.0, 1: 1000.0}, 2, {"": 800.0}, {"": 100.0}, 1000) == ()
     # Fewer are advised, too, where so many get in each other's way.
     assert [each.workers for each in advise({2: 1900.0, 64: 900.0}, 64, {"": 800.0}, {"": 1.0}, 1)] == [2]
+
+
+def test_figures_that_contradict_each_other():
+    quiet = Advice(2, None, 2000.0, measured=1900.0)
+    assert not is_doubtful(2100.0, 2000.0, (quiet, Advice(4, None, 9000.0)))
+    assert is_doubtful(2900.0, 2000.0, (quiet,))
+    assert is_doubtful(1900.0, 2000.0, (quiet, Advice(2, None, 6834.0, measured=11192.0)))
+    assert is_doubtful(1900.0, 2000.0, (Advice(2, None, 3000.0, measured=1500.0),))
 
 
 def test_what_fits_into_memory():
@@ -202,6 +216,19 @@ def test_no_room_for_a_sample(shards: dict[str, Path], tmp_path: Path, monkeypat
         pack(Dataset(shards["lmdb"]), tmp_path / "sample", Packing("raw", 37), 20, 0)
 
 
+def test_an_image_that_cannot_be_decoded_is_named(shards: dict[str, Path], tmp_path: Path):
+    copy = shutil.copytree(shards["tfrecord"], tmp_path / "copy")
+    dataset = Dataset(copy)
+    wrong = [sample.unpack(dataset.payload(i)) for i in dataset.ranges()[0]]
+    wrong[3] = wrong[3]._replace(encoded=b"\xff\xd8 no JPEG", segments=b"")
+    known = dataset.manifest
+    formats.write("tfrecord", copy / known.shards[0].name, map(sample.pack, wrong))
+    described = output.describe(copy / known.shards[0].name, len(wrong))
+    manifest.save(dataclasses.replace(known, shards=(described, *known.shards[1:])), copy)
+    with pytest.raises(RecordError, match=rf"{known.shards[0].name}, record 3, byte \d+, key '{wrong[3].key}'"):
+        profile(copy, ProfileOptions(image_size=32, batch_size=4, seconds=0.5, workers=0))
+
+
 def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: Path):
     for options in (
         {"seconds": 0.0}, {"seconds": float("nan")}, {"batch_size": 0}, {"workers": -1}, {"against": ("dali",)},
@@ -209,6 +236,10 @@ def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: P
     ):  # fmt: skip
         with pytest.raises(OptionError):
             ProfileOptions(**options)
+    with pytest.raises(OptionError, match=r"^argument --model: invalid choice: 'vgg' \(choose from [^()]*\)$"):
+        profile(shards["lmdb"], ProfileOptions(model="vgg"))
+    with pytest.raises(OptionError, match=r"^--image-size 16: too small for resnet18: give at least 32$"):
+        profile(shards["lmdb"], ProfileOptions(model="resnet18", image_size=16))
     folder = shutil.copytree(shards["lmdb"], tmp_path / "copy")
     (folder / "00000-of-00005.lmdb").unlink()
     with pytest.raises(RecordError):

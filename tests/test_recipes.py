@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -159,6 +160,37 @@ def test_optimizer_weight_decay_and_label_smoothing_are_as_by_hand(name: str):
             else:
                 memory["first"] = change = recipe.momentum * memory["first"] + slope
             assert after[part] == pytest.approx(before[part] - rate * change, rel=1e-4, abs=1e-6), (step, part)
+
+
+def test_a_step_that_a_scaled_loss_leaves_out_counts():
+    """Its images were shown; what is saved, and where a training goes on, counts batches."""
+    heavy = replace(LENET, weight_decay=1e6)  # its slopes, times the scale, are more than a float32 holds
+    trained = params(recipe=heavy, learning_rate=1e-9, half_precision=True)
+    experimental = tf.train.experimental
+    rewrite = experimental.enable_mixed_precision_graph_rewrite
+    with (
+        tf.Graph().as_default(),
+        tf.Session() as session,
+        patch.object(experimental, "enable_mixed_precision_graph_rewrite") as enable,
+    ):
+        too_much = experimental.DynamicLossScale(initial_loss_scale=1e36)
+        enable.side_effect = lambda optimizer: rewrite(optimizer, too_much)
+        pixels = tf.constant(images(12, 1))
+        try:
+            spec = classifier.model_fn(pixels, tf.constant(LABELS), tf.estimator.ModeKeys.TRAIN, trained)
+        finally:
+            experimental.disable_mixed_precision_graph_rewrite()
+        head = next(v for v in tf.trainable_variables() if v.op.name == "head/bias")
+        step = tf.train.get_global_step()
+        session.run(tf.global_variables_initializer())
+        found = []
+        for _ in range(30):
+            session.run(spec.train_op)
+            found.append((int(session.run(step)), bool(session.run(head).any())))
+    # At first no step is taken; then the scale has come down.
+    assert [moved for _, moved in found] == sorted(moved for _, moved in found)
+    assert (found[0][1], found[-1][1]) == (False, True)
+    assert [count for count, _ in found] == list(range(1, 31))
 
 
 def started(network: str, size: int, channels: int, variant: Variant | None = None, **options: object) -> Values:

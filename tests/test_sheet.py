@@ -12,6 +12,7 @@ from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 import ingest
 from ingest import sheet, views
 from ingest.batches import BatchOptions, batches
+from ingest.cli import main
 from ingest.dataset import Dataset
 from ingest.errors import OutputError, RecordError
 
@@ -66,3 +67,19 @@ def test_what_cannot_be_drawn_or_written(shards: dict[str, Path], tmp_path: Path
     path.write_bytes(path.read_bytes().replace(b"\xff\xda", b"\x00\x00"))
     with pytest.raises(RecordError, match=r"00000-of-00005\.tfrecord, record 0"):
         sheet.save(copy, tmp_path / "sheet.png")
+
+
+def test_a_place_that_cannot_be_written_shows_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # as it is for who is not root
+    for words, problem in (
+        (("inspect", "nowhere", "--sheet", f"{tmp_path}/sheet.jpg"), "sheet.jpg: give a FILE.png"),
+        (("inspect", "nowhere", "--sheet", f"{tmp_path}/sheet.png"), "sheet.png: no permission to write it"),
+        (("profile", "nowhere", "--html", f"{tmp_path}/page.html"), "page.html: no permission to write it"),
+        (("profile", "nowhere", "--json", f"{tmp_path}/p.json"), "p.json: no permission to write it"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(words)
+        assert end.value.code == 2
+        assert f"argument {words[2]}: {tmp_path}/{problem} (see ingest" in capsys.readouterr().err

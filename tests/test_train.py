@@ -72,7 +72,7 @@ def test_a_network_learns_is_evaluated_and_goes_on(digits: Path, tmp_path: Path)
     assert "1600/1700" in longer.stderr.replace(" ", "")  # the bar goes on from where the first run ended
     other = train(*words, "--epochs", 8, "--image-size", 32)
     assert other.returncode == 1
-    assert "holds a run of another image_size: give another --model-dir" in one_line(other.stderr)
+    assert "holds a run of other options (image_size 28, now 32): give another --model-dir" in one_line(other.stderr)
 
 
 def test_a_network_of_colours_trains(shards: dict[str, Path], val_shards: Path, tmp_path: Path):
@@ -130,7 +130,7 @@ def test_wrong_use_is_one_line(digits: Path, shards: dict[str, Path], val_shards
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_a_training_however_it_ends(digits: Path, tmp_path: Path, how: signal.Signals):
     here = tmp_path / "here"
     here.mkdir()
@@ -140,10 +140,10 @@ def test_nothing_outlives_a_training_however_it_ends(digits: Path, tmp_path: Pat
         parent = subprocess.Popen(command, cwd=here, stderr=log, stdout=log, start_new_session=True)
         assert wait_until(lambda: len(processes_of(here)) >= 3, 60)
         time.sleep(1)
-        os.killpg(parent.pid, how)
+        parent.send_signal(how) if how == signal.SIGTERM else os.killpg(parent.pid, how)
         parent.wait(timeout=10)
         assert wait_until(lambda: processes_of(here) == [], 5)
-        if how == signal.SIGINT:
+        if how != signal.SIGKILL:
             log.seek(0)
             assert parent.returncode == 130
             assert re.search(

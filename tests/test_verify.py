@@ -106,8 +106,10 @@ def test_a_quarantine_and_options_survive_the_mending(tmp_path: Path, names: lis
     assert {damage.file for damage in verify(out, workers=0).damages} == {
         name.replace("0", "00000-of-00002.lmdb") for name in names
     }
-    verify(out, repair=source, workers=0)
+    verdict = verify(out, repair=source, workers=0)
     assert files_of(out) == whole
+    known = ingest.load_manifest(out)
+    assert (verdict.shards, verdict.records, verdict.size_bytes) == (2, 6, known.size_bytes)
 
 
 def test_a_dataset_with_labels_of_its_own_is_mended_with_them(tmp_path: Path):
@@ -143,6 +145,19 @@ def test_without_manifest_and_recipe_there_is_nothing_to_check_against(copy: Pat
     (copy / "manifest.json").write_bytes(b"{")
     with pytest.raises(ManifestError, match=r"neither manifest.json nor build.json can be read"):
         verify(copy, repair=photos / "train", workers=0)
+
+
+def test_a_build_that_was_cut_short_is_not_damaged(copy: Path, photos: Path):
+    whole = files_of(copy)
+    (copy / "manifest.json").unlink()
+    for path in copy.glob("0000[13]-*"):
+        path.unlink()
+    with pytest.raises(
+        ManifestError, match="an unfinished build, of 5 shards 3 are there: give the same 'ingest build-sh"
+    ):
+        verify(copy, workers=0)
+    assert verify(copy, repair=photos / "train", workers=0).records == 36
+    assert files_of(copy) == whole
 
 
 def test_images_that_cannot_be_decoded_are_found_on_demand(copy: Path):

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ingest.dataset import Dataset
-from ingest.errors import IngestError, RecordError
+from ingest.errors import IngestError, OptionError, RecordError
 from ingest.profile import advice, measure, page, rates, report
 from ingest.profile.advice import CONSUMER
 from ingest.profile.measure import Measured
@@ -69,7 +69,8 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
 def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
     """Images/s of training ``model`` on one batch that stays on the device: the upper bound of the network alone.
 
-    Measured by ``train.py --synthetic``, in a process of its own. Raises IngestError where that fails.
+    Measured by ``train.py --synthetic``, in a process of its own. Raises OptionError where there is no such network, or
+    none for such images, and IngestError where it fails.
     """
     words = ["--model", model, "--synthetic", "--classes", classes, "--batch-size", options.batch_size]
     words += ["--image-size", options.image_size]
@@ -77,7 +78,8 @@ def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
     command = [*python("import train; sys.exit(train.main())"), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise IngestError((done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1])
+        last = (done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1]
+        raise OptionError(last.split(" (see ")[0]) if done.returncode == 2 else IngestError(last)
     return json.loads(done.stdout)["images_per_second"]
 
 

@@ -14,6 +14,9 @@ STARVED = 0.1
 WORTH = 1.1
 """What a change must promise, as a multiple of the rate: less is within what a machine drifts."""
 
+_DOUBTFUL = 1.25
+"""How many times two figures may differ that should be alike, on a machine that has nothing else to do."""
+
 CONSUMER = "consumer"
 """The limit where who takes the batches does not wait for them."""
 
@@ -112,12 +115,20 @@ def busy_cores(workers: int, cores: int) -> int:
 def verdict(limit: str, stream: float, workers: int, share: float, cores: int, decodes: bool) -> str:
     """One line: what limits a stream of ``stream`` images/s, and how near it is to what its cores can at the most.
 
-    ``share`` is that of what they can decode and resize, or, if not ``decodes``, resize alone.
+    ``share`` is that of what they can decode and resize, or, if not ``decodes``, resize alone; it is measured, and so
+    may come out above 1.
     """
     busy = busy_cores(workers, cores)
     whose = "this CPU" if busy == cores else plural(busy, "core")
     rate = f"{limit}-bound: {stream:,.0f} images/s with {plural(workers, 'worker')}"
-    return f"{rate}, {share:.0%} of what {whose} can {'decode' if decodes else 'resize'}"
+    part = f"{share:.0%} of what" if share <= 1 else "all that"
+    return f"{rate}, {part} {whose} can {'decode' if decodes else 'resize'}"
+
+
+def is_doubtful(best: float, ceiling: float, found: tuple[Advice, ...]) -> bool:
+    """Whether figures contradict each other: the ``best`` stream the ceiling, or what was tried what was predicted."""
+    pairs = [(each.predicted, each.measured) for each in found if each.measured]
+    return best > _DOUBTFUL * ceiling or any(max(pair) > _DOUBTFUL * min(pair) for pair in pairs)
 
 
 def consumer_verdict(name: str, taken: float, stream: float) -> str:

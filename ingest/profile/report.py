@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ingest.profile.advice import CONSUMER, Advice, plural
+from ingest.profile.advice import CONSUMER, Advice, is_doubtful, plural
 from ingest.profile.rates import OURS
 from ingest.profile.result import Profile
 from ingest.profile.stages import BATCH, HAND_OFF
@@ -89,7 +89,16 @@ def conclusion(result: Profile) -> Iterator[str]:
 
 
 def outlook(result: Profile) -> str:
-    """How to follow the advice, or why there is none."""
+    """How to follow the advice, or why there is none; and how far to trust it."""
+    ways = [_way(result)]
+    if result.advice and result.consumer is None:
+        ways.append("Whether it is needed, --model NAME tells: how fast a network of train.py can take the images.")
+    if is_doubtful(max(result.by_workers.values()), result.ceiling, result.advice):
+        ways.append("These figures contradict each other: the machine was busy. Profile again when it is not.")
+    return " ".join(ways)
+
+
+def _way(result: Profile) -> str:
     if any(each.packing for each in result.advice):
         return f"To pack otherwise: ingest build-shards SRC OUT --format {result.format}, with these options."
     if result.advice:

@@ -17,6 +17,7 @@ import numpy as np
 from ingest import files, jpeg, order, sample, views
 from ingest.batches import BatchOptions, planned
 from ingest.dataset import Dataset
+from ingest.errors import BadSampleError, RecordError
 from ingest.sample import RAW
 
 OF_AN_IMAGE = ("read", "parse", "crop", "cut", "decode", "resize")
@@ -70,7 +71,10 @@ class Stages:
         """Nanoseconds of each image and stage, int64 [images, stages]."""
         times = np.empty((len(self._numbers), len(OF_AN_IMAGE) + 1), np.int64)
         for i in range(len(times)):
-            self._time(i, times[i])
+            try:
+                self._time(i, times[i])
+            except (BadSampleError, RecordError) as error:
+                raise self._dataset.describe(self._numbers[i], error) from error
         return np.diff(times, axis=1)
 
     def _time(self, i: int, clock: np.ndarray) -> None:

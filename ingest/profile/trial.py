@@ -12,10 +12,10 @@ import numpy as np
 from ingest import formats, manifest, sample, views, workers
 from ingest.build import BuildOptions, make_record, shard_names
 from ingest.dataset import Dataset
-from ingest.errors import OutputError
+from ingest.errors import BadSampleError, OutputError
 from ingest.manifest import Shard
 from ingest.order import epoch_order
-from ingest.sample import RAW, Sample
+from ingest.sample import RAW, Record, Sample
 
 _RECORDS_A_TASK = 32
 
@@ -61,11 +61,16 @@ class _Packer:
     def _payloads(self, task: _Task) -> Iterator[bytes]:
         for number in task.numbers:
             record = self._dataset[number]
-            data: bytes | np.ndarray = bytes(record.encoded)
-            if record.format == RAW:
-                data = views.decode(record, record.channels)
-            made, _ = make_record(Sample(record.key, record.label, data), record.synset, self._options)
-            yield sample.pack(made)
+            try:
+                yield sample.pack(self._made(record))
+            except BadSampleError as error:
+                raise self._dataset.describe(number, error) from error
+
+    def _made(self, record: Record) -> Record:
+        data: bytes | np.ndarray = bytes(record.encoded)
+        if record.format == RAW:
+            data = views.decode(record, record.channels)
+        return make_record(Sample(record.key, record.label, data), record.synset, self._options)[0]
 
 
 def pack(dataset: Dataset, folder: Path, packing: Packing, images: int, processes: int) -> Path:

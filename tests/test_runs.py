@@ -1,0 +1,286 @@
+"""A training whose folder was damaged, or that was ended where it hurts: it goes on from what is whole, or says why.
+
+In this process, so that what happens at a bad moment can be made to happen there.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from conftest import put
+from test_flags import said
+from test_resume import weights
+from test_sources import idx
+from test_train import one_line, train
+
+import ingest
+import train as command
+from models import ModelError, hooks, runs
+
+STEPS_PER_EPOCH = 4
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source of 80 grey images of ten classes."""
+    labels = np.arange(80, dtype=np.uint8) % 10
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 28, 28), np.uint8)
+    return put(tmp_path_factory.mktemp("digits"), {"images-idx3-ubyte": idx(pixels), "labels-idx1-ubyte": idx(labels)})
+
+
+@pytest.fixture(scope="module")
+def shards(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shards") / "seed0"
+    ingest.build_shards(digits, folder, format="tfrecord", shards=4, workers=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_epochs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training of eight steps, evaluated after the fourth and the eighth."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    code, _, err = lenet(shards, folder, "--steps", 8, "--eval-data", shards)
+    assert code == 0, err
+    return folder
+
+
+def lenet(shards: Path, folder: Path, *words: object) -> tuple[int | str | None, str, str]:
+    data = ("--model", "lenet", "--data", shards, "--model-dir", folder, "--batch-size", 20, "--workers", 0)
+    return said([str(word) for word in (*data, *words)])
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    return json.loads((folder / runs.HISTORY).read_text())
+
+
+def test_a_damaged_checkpoint_is_passed_over(shards: Path, two_epochs: Path, tmp_path: Path):
+    whole, broken = (shutil.copytree(two_epochs, tmp_path / name) for name in ("whole", "broken"))
+    data = broken / "model.ckpt-8.data-00000-of-00001"
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.unlink()  # which the best may share
+    data.write_bytes(content)
+    code, out, err = lenet(shards, broken, "--steps", 12, "--eval-data", shards)
+    assert code == 0, err
+    assert f"{broken}/model.ckpt-8: damaged (" in err
+    assert ": goes on from an older checkpoint" in err
+    assert f"{broken} has had 4 of 12 steps" in err
+    assert json.loads(out)["steps"] == 12
+    lenet(shards, whole, "--steps", 12, "--eval-data", shards)
+    assert [entry["step"] for entry in history(broken)] == [entry["step"] for entry in history(whole)] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("listing", [b"", None])
+def test_checkpoints_are_found_without_a_list_of_them(
+    shards: Path, two_epochs: Path, tmp_path: Path, listing: bytes | None
+):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    (folder / "checkpoint").unlink() if listing is None else (folder / "checkpoint").write_bytes(listing)
+    code, out, err = lenet(shards, folder, "--steps", 9)
+    assert (code, json.loads(out)["steps"]) == (0, 9)
+    assert f"{folder} has had 8 of 9 steps" in err
+
+
+def test_without_a_whole_checkpoint_nothing_is_begun(shards: Path, two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    for data in folder.glob("model.ckpt-*.data*"):
+        data.unlink()
+        data.write_bytes(b"")
+    code, out, err = lenet(shards, folder, "--steps", 12)
+    assert (code, out) == (1, "")
+    assert f"{folder}/model.ckpt-8: damaged (" in one_line(err)
+    assert f"nor is any older one whole: remove {folder} to begin anew" in err
+
+
+def test_a_loss_that_is_no_number_is_neither_saved_nor_evaluated(shards: Path, two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    code, out, err = lenet(shards, folder, "--steps", 40, "--learning-rate", 1e6, "--eval-data", shards)
+    assert (code, out) == (1, "")
+    assert "the loss is no number any more: give a lower --learning-rate" in one_line(err.split("\n", 1)[1])
+    found = [weights(folder), weights(folder / "best")]
+    assert all(np.isfinite(np.frombuffer(v, np.float32)).all() for w in found for k, v in w.items() if "kernel" in k)
+    assert all(math.isfinite(entry["eval_loss"]) for entry in history(folder))
+    code, out, err = lenet(shards, folder, "--steps", 9)
+    assert (code, json.loads(out)["steps"]) == (0, 9), err
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path):
+    """The loss is that of the weights before a step: it may be fine when they are not any more."""
+    watch = hooks.Watch(None, 1, 1, lambda loss, top1: None, lambda: False)
+    epochs = hooks.Epochs(tmp_path, [], lambda step: step, 1, watch, None, None)
+    with tf.Graph().as_default():
+        step, weight = tf.train.create_global_step(), tf.get_variable("weight", initializer=1.0)
+        both = tf.group(tf.assign_add(step, 1), tf.assign(weight, math.nan))
+        with (
+            pytest.raises(tf.train.NanLossDuringTrainingError),
+            tf.train.MonitoredSession(hooks=[hooks.Checkpoints(tmp_path, epochs)]) as session,
+        ):
+            session.run(both)
+    assert [file.name for file in tmp_path.glob("*.index")] == ["model.ckpt-0.index"]
+    assert not (tmp_path / runs.HISTORY).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[{", b"{}", b"3", b'[{"epoch": 1}]', b'[{"step": "one"}]', b"[1]"])
+def test_a_damaged_history_is_not_taken_for_none(shards: Path, two_epochs: Path, tmp_path: Path, content: bytes):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    (folder / runs.HISTORY).write_bytes(content)
+    if content == b"{}":
+        assert runs.load_history(folder, 8) == []
+        return
+    code, out, err = lenet(shards, folder, "--steps", 12, "--eval-data", shards)
+    assert (code, out) == (1, "")
+    assert f"{folder}/{runs.HISTORY}: cannot be read (" in one_line(err.split("\n", 1)[1])
+    with pytest.raises(ModelError, match="remove it to go on"):
+        runs.load_history(folder, 8)
+    (folder / runs.HISTORY).unlink()
+    assert runs.load_history(folder, 8) == []
+
+
+def test_an_evaluation_that_was_cut_short_is_made_up_for(shards: Path, tmp_path: Path):
+    words = ("--steps", 20, "--eval-data", shards, "--learning-rate", 0, "--patience", 1)
+    code, out, err = lenet(shards, tmp_path / "run", *words)
+    assert (code, json.loads(out)["steps"]) == (0, 8), err  # with a rate of 0 top-1 never rises
+    whole = history(tmp_path / "run")
+    (tmp_path / "run" / runs.HISTORY).write_text(json.dumps(whole[:1]))
+    code, out, err = lenet(shards, tmp_path / "run", *words)
+    assert (code, json.loads(out)["steps"]) == (0, 8), err
+    seen = ("step", "eval_top1", "eval_loss")
+    assert [[e[key] for key in seen] for e in history(tmp_path / "run")] == [[e[key] for key in seen] for e in whole]
+
+
+def test_the_best_shares_nothing_that_is_written_in_place(two_epochs: Path):
+    best = next((two_epochs / "best").glob("model.ckpt-*.index"))
+    assert best.stat().st_nlink == 1
+    assert weights(two_epochs / "best").keys() == weights(two_epochs).keys()
+
+
+def test_a_better_one_takes_the_place_of_the_best_without_a_gap(two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    shutil.rmtree(folder / "best")
+    runs.keep_best(folder, str(folder / "model.ckpt-4"))
+    assert runs.find(folder).checkpoint == str(folder / "best" / "model.ckpt-4")
+    found = []
+    replace = Path.replace
+
+    def watched(path: Path, target: Path) -> Path:
+        placed = replace(path, target)
+        found.append(runs.find(folder).checkpoint)
+        return placed
+
+    with patch.object(Path, "replace", watched):
+        runs.keep_best(folder, str(folder / "model.ckpt-8"))
+    assert [Path(checkpoint).name for checkpoint in found] == ["model.ckpt-4", "model.ckpt-4", "model.ckpt-8"]
+    names = sorted(file.name for file in (folder / "best").iterdir())
+    assert names == ["checkpoint", *sorted(file.name for file in folder.glob("model.ckpt-8.*"))]
+
+
+def test_other_records_are_refused_and_another_format_is_not(
+    digits: Path, shards: Path, two_epochs: Path, tmp_path: Path
+):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    ingest.build_shards(digits, tmp_path / "seed1", format="tfrecord", seed=1, workers=0)
+    code, out, err = lenet(tmp_path / "seed1", folder, "--steps", 9)
+    assert (code, out) == (1, "")
+    assert "holds a run of other options (other data): give another --model-dir" in one_line(err)
+    ingest.build_shards(digits, tmp_path / "lmdb", format="lmdb", shards=2, workers=0)
+    code, _, err = lenet(tmp_path / "lmdb", folder, "--steps", 9)
+    assert code == 0, err
+
+
+def test_what_was_exported_is_said(shards: Path, two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    at = max(history(folder), key=lambda entry: entry["eval_top1"])["step"]
+    code, _, err = lenet(shards, folder, "--steps", 9)
+    assert code == 0
+    assert f"saved_model is of step {at}, the best that was evaluated, with top-1 " in err
+    code, _, err = lenet(shards, tmp_path / "new", "--steps", 2)
+    assert f"{tmp_path}/new/saved_model is of step 2; give --eval-data" in err
+    code, _, err = lenet(shards, two_epochs, "--steps", 8, "--eval-data", shards)
+    assert "has had 8 of 8 steps: for more, raise --epochs or --steps" in err
+    assert f"at best; {two_epochs}/saved_model is of step {at}, the best" in err
+
+
+def test_what_a_killed_export_left_goes_and_what_it_had_exported_stays(shards: Path, two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    before = (folder / "saved_model/saved_model.pb").read_bytes()
+    put(folder, {"saved_model.abcd/1/saved_model.pb": b"half"})
+    with patch("models.serving._estimator", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        code, out, err = lenet(shards, folder, "--steps", 8)
+    assert (code, out) == (1, "")
+    assert f"{folder}: cannot be written (No space left on device): make room; then the same command goes on" in err
+    assert [path.name for path in folder.glob("saved_model*")] == ["saved_model"]
+    assert (folder / "saved_model/saved_model.pb").read_bytes() == before
+
+
+def test_a_full_disk_is_one_line_and_the_training_goes_on(shards: Path, tmp_path: Path):
+    write, folder = runs._write, tmp_path / "run"
+
+    def full(path: Path, content: Any) -> None:
+        if path.name == runs.HISTORY:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, content)
+
+    with patch("models.runs._write", full):
+        code, out, err = lenet(shards, folder, "--steps", 8, "--eval-data", shards)
+    assert (code, out) == (1, "")
+    assert f"{folder}/history.json: cannot be written (No space left on device): make room" in one_line(err)
+    code, out, err = lenet(shards, folder, "--steps", 8, "--eval-data", shards)
+    assert (code, [entry["step"] for entry in json.loads(out)["history"]]) == (0, [4, 8]), err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_features_that_find_no_room_are_one_line(shards: Path, two_epochs: Path):
+    words = ("--features", shards, "--init-from", two_epochs, "--out", "/dev/full", "--workers", "0")
+    code, out, err = said(list(map(str, words)))
+    assert (code, out) == (1, "")
+    assert "/dev/full: cannot be written (No space left on device): give another file" in one_line(err)
+
+
+def test_a_cluster_of_one_host_is_none(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    task = {"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(task))
+    done = train("--model", "lenet", "--data", shards, "--model-dir", tmp_path, "--steps", 2, "--batch-size", 20)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [("1.1", 5), ("1.25", 5), ("1.26", 6), ("2", 8), ("0.001", 1)])
+def test_epochs_are_steps_rounded_up(shards: Path, tmp_path: Path, epochs: str, steps: int):
+    """1.1 times 200 is a little more than 220 to a computer."""
+    words = f"--model lenet --data {shards} --model-dir {tmp_path} --batch-size 20 --epochs {epochs}"
+    assert command._checked(command._parser().parse_args(words.split())).steps == steps
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"image_size": "28"}, "its image_size is '28'"),
+        ({"classes": 3}, "'int' object is not iterable"),
+        ({"model": "vgg"}, "'vgg'"),
+        ({"variant": {"depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({"colour": 1}, "unexpected keyword argument 'colour'"),
+        ({"seed": None}, "its seed is None"),
+    ],
+)
+def test_a_description_that_is_none_is_one_line(
+    two_epochs: Path, tmp_path: Path, changes: dict[str, Any], problem: str
+):
+    content = json.loads((two_epochs / runs.RUN).read_text())
+    put(tmp_path, {runs.RUN: json.dumps(content | changes).encode()})
+    with pytest.raises(ModelError) as caught:
+        runs.load_description(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/run.json: its content is none of this version's (")
+    assert problem in str(caught.value)
+
+
+def test_the_step_is_that_of_the_checkpoint(two_epochs: Path):
+    with tf.Graph().as_default():
+        assert runs.step_of(str(two_epochs / "model.ckpt-8")) == 8
