@@ -18,7 +18,7 @@ import ingest
 from ingest import formats, manifest, output, sample
 from ingest.dataset import Dataset
 from ingest.errors import OptionError, OutputError, RecordError
-from ingest.profile import Profile, ProfileOptions, page, profile, report
+from ingest.profile import Profile, ProfileOptions, measure, page, profile, report
 from ingest.profile.advice import (
     LIMITS,
     TARGETS,
@@ -122,6 +122,15 @@ def test_figures_that_contradict_each_other():
     assert is_doubtful(2900.0, 2000.0, (quiet,))
     assert is_doubtful(1900.0, 2000.0, (quiet, Advice(2, None, 6834.0, measured=11192.0)))
     assert is_doubtful(1900.0, 2000.0, (Advice(2, None, 3000.0, measured=1500.0),))
+
+
+@pytest.mark.parametrize(("content", "limit"), [("max\n", None), ("4096\n", 4096), ("9223372036854771712", None)])
+def test_a_container_has_the_memory_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, limit: int | None
+):
+    (tmp_path / "limit").write_text(content)
+    monkeypatch.setattr(measure, "_LIMITS", (tmp_path / "none", tmp_path / "limit"))
+    assert measure.memory_bytes() == (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def test_what_fits_into_memory():
@@ -236,6 +245,8 @@ def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: P
     ):  # fmt: skip
         with pytest.raises(OptionError):
             ProfileOptions(**options)
+    with pytest.raises(OptionError, match=r"tf\.data reads tfrecord, and these shards are lmdb"):
+        profile(shards["lmdb"], ProfileOptions(against=("tf.data",), model="vgg"))  # the first of both to be looked at
     with pytest.raises(OptionError, match=r"^argument --model: invalid choice: 'vgg' \(choose from [^()]*\)$"):
         profile(shards["lmdb"], ProfileOptions(model="vgg"))
     with pytest.raises(OptionError, match=r"^--image-size 16: too small for resnet18: give at least 32$"):

@@ -34,15 +34,19 @@ def input_fn(name: str, shards: str | Path, options: BatchOptions) -> Callable[[
     batches; evaluation gives every record once, in packed order. Raises OptionError where the loader cannot read such
     shards, ManifestError or RecordError where there are none, or no records; the library is loaded now, too.
     """
-    if name not in NAMES:
-        raise OptionError(f"{name!r} is no loader: give one of {', '.join(NAMES)}")
-    dataset = Dataset(shards)
-    if not len(dataset):
-        raise RecordError(f"{shards}: the dataset has no records")
-    if name == "tf.data" and dataset.manifest.format != "tfrecord":
-        raise OptionError(
-            f"{shards}: tf.data reads tfrecord, and these shards are {dataset.manifest.format}: "
-            f"make others of them with 'ingest convert {shards} OUT --format tfrecord'"
-        )
+    check(name, Dataset(shards))
     module = importlib.import_module(f"{__name__}.{name.replace('.', '_')}")
     return partial(module.dataset, shards, options)
+
+
+def check(name: str, dataset: Dataset) -> None:
+    """Raise OptionError unless there is a loader ``name`` that can read ``dataset``, RecordError where it is empty."""
+    if name not in NAMES:
+        raise OptionError(f"{name!r} is no loader: give one of {', '.join(NAMES)}")
+    if not len(dataset):
+        raise RecordError(f"{dataset.folder}: the dataset has no records")
+    if name == "tf.data" and dataset.manifest.format != "tfrecord":
+        raise OptionError(
+            f"{dataset.folder}: tf.data reads tfrecord, and these shards are {dataset.manifest.format}: "
+            f"make others of them with 'ingest convert {dataset.folder} OUT --format tfrecord'"
+        )

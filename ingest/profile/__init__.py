@@ -19,6 +19,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from ingest import loaders
 from ingest.dataset import Dataset
 from ingest.errors import IngestError, OptionError, RecordError
 from ingest.profile import advice, measure, page, rates, report
@@ -41,6 +42,8 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     if not len(dataset):
         raise RecordError(f"{shards}: the dataset has no records")
     known, workers, cores = dataset.manifest, count(options.workers), count(None)
+    for name in options.against:
+        loaders.check(name, dataset)
     # First: it is what a wrong name ends.
     device = device_rate(options.model, options, len(known.classes)) if options.model else None
     with tempfile.TemporaryDirectory() as scratch:

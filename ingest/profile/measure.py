@@ -26,6 +26,9 @@ _TRIED = 1024
 _IN_MEMORY = 0.8
 """Share of the memory that a dataset may take for the system to keep it there."""
 
+# What Linux allows a container, by the second and the first version of control groups.
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -148,5 +151,6 @@ def fits_in_memory(size_bytes: float) -> bool:
 
 
 def memory_bytes() -> int:
-    """The memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """The memory of this machine, or of the container that this runs in."""
+    texts = [path.read_text().strip() for path in _LIMITS if path.exists()]
+    return min([os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), *(int(t) for t in texts if t.isdecimal())])
