@@ -365,6 +365,7 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
         "eval_loss": _rounded(last.get("eval_loss"), 5),
         "best_top1": _rounded(max((e["eval_top1"] for e in outcome.history if "eval_top1" in e), default=None), 5),
         "saved_model": str(outcome.saved_model),
+        "saved_step": outcome.saved_step,
         "history": outcome.history,
     }
     if outcome.waiting is not None:

@@ -71,10 +71,10 @@ def find(wanted: str | None, tf_config: str | None) -> Devices:
 
 def strategy(devices: Devices) -> Any:
     """The strategy for ``devices``, None where none is needed."""
-    if devices.kind == "CPU":
+    if devices.kind == "CPU" and devices.count > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices.count)
-    else:
+    elif devices.kind == "GPU":
         tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[: devices.count], "GPU")
     if devices.hosts > 1:
         several = tf.distribute.experimental.MultiWorkerMirroredStrategy()

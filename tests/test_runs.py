@@ -204,7 +204,8 @@ def test_what_was_exported_is_said(shards: Path, two_epochs: Path, tmp_path: Pat
     assert f"saved_model is of step {at}, the best that was evaluated, with top-1 " in err
     code, _, err = lenet(shards, tmp_path / "new", "--steps", 2)
     assert f"{tmp_path}/new/saved_model is of step 2; give --eval-data" in err
-    code, _, err = lenet(shards, two_epochs, "--steps", 8, "--eval-data", shards)
+    code, out, err = lenet(shards, two_epochs, "--steps", 8, "--eval-data", shards)
+    assert json.loads(out)["saved_step"] == at
     assert "has had 8 of 8 steps: for more, raise --epochs or --steps" in err
     assert f"at best; {two_epochs}/saved_model is of step {at}, the best" in err
 
