@@ -180,12 +180,13 @@ def _train(args: argparse.Namespace) -> None:
 
     from models import runs, training
 
-    start, damaged = runs.find_start(job.folder, job.description)
+    begin = runs.find_start(job.folder, job.description)
+    start = begin.step
     # Every input is made before the first step, so that what is wrong with it shows now and not after hours.
     inputs = _training_inputs(args, job, start)
     evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.description, args.workers)
-    for problem in damaged:
-        print(f"train.py: {problem}: goes on from an older checkpoint", file=sys.stderr)
+    for checkpoint, fault in begin.damaged.items():
+        print(f"train.py: {checkpoint}: {fault}: goes on without it", file=sys.stderr)
     if start:
         more = "" if start < job.steps else ": for more, raise --epochs or --steps"
         print(f"train.py: {job.folder} has had {start} of {job.steps} steps{more}", file=sys.stderr)
@@ -202,7 +203,7 @@ def _train(args: argparse.Namespace) -> None:
             bar.update(size)
 
         try:
-            outcome = training.train(job, start, inputs, evaluation, show, interrupt.is_set)
+            outcome = training.train(job, begin, inputs, evaluation, show, interrupt.is_set)
         except tf.train.NanLossDuringTrainingError as error:
             raise IngestError(
                 "the loss is no number any more: give a lower --learning-rate, or a longer --warm-up; "
@@ -213,7 +214,7 @@ def _train(args: argparse.Namespace) -> None:
         except OSError as error:
             where = error.filename or job.folder
             raise IngestError(
-                f"{where}: cannot be written ({error.strerror}): make room; then the same command goes on"
+                f"{where}: cannot be used ({error.strerror}): mend that, and the same command goes on"
             ) from error
     if interrupt.is_set() and outcome.saved_model is None:
         raise KeyboardInterrupt(f"saved at step {outcome.step}; the same command goes on from there")
@@ -327,7 +328,10 @@ def _explained(error: Exception, *inputs: Any) -> IngestError:
     # Before what it says there may be a heading, and where in the graph it was.
     headings = ("Restoring from checkpoint failed", "Graph execution error", "Detected at", "File ", "Node: ")
     lines = [line for line in map(str.strip, str(error).splitlines()) if line and not line.startswith(headings)]
-    return (failures or [IngestError(f"TensorFlow failed: {(lines or [type(error).__name__])[0]}")])[0]
+    what = (lines or [type(error).__name__])[0]
+    if "No space left" in what:
+        what += ": make room, and the same command goes on"
+    return (failures or [IngestError(f"TensorFlow failed: {what}")])[0]
 
 
 @contextmanager
@@ -363,7 +367,7 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
         "eval_top1": _rounded(last.get("eval_top1"), 5),
         "eval_top5": _rounded(last.get("eval_top5"), 5),
         "eval_loss": _rounded(last.get("eval_loss"), 5),
-        "best_top1": _rounded(max((e["eval_top1"] for e in outcome.history if "eval_top1" in e), default=None), 5),
+        "best_top1": _rounded((outcome.best or {}).get("eval_top1"), 5),
         "saved_model": str(outcome.saved_model),
         "saved_step": outcome.saved_step,
         "history": outcome.history,
@@ -383,9 +387,7 @@ def _exported(outcome: Outcome, last: float | None, best: float | None) -> str:
     if best is None:
         return f"{where}; give --eval-data to know how good it is, and to keep the best"
     if last is None:
-        return (
-            f"{where}, the best that was evaluated, with top-1 {best:.2%}; give --eval-data to have later ones judged"
-        )
+        return f"{where}, the best evaluated, with top-1 {best:.2%}; give --eval-data to have later ones judged"
     return f"top-1 {last:.2%} at the end, {best:.2%} at best; {where}, the best"
 
 

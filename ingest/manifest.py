@@ -80,7 +80,10 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what decides the records and their order: the same in both formats, in any number of shards."""
+        """SHA-256 of what decides which records there are, how they are coded, and their order.
+
+        The same in both formats and in any number of shards; also for other pictures under the same keys and labels.
+        """
         if self.build is None:
             return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
         return _sum(asdict(replace(self.build, format="", shards=0)))

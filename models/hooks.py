@@ -115,14 +115,9 @@ class Epochs(tf.train.CheckpointSaverListener):
         self._epoch_at, self._last_step = epoch_at, last_step
         self._watch, self._evaluate, self._patience = watch, evaluate, patience
 
-    @property
-    def evaluates(self) -> bool:
-        """Whether there is something to evaluate on."""
-        return self._evaluate is not None
-
     def is_end(self, step: int) -> bool:
         """Whether an epoch, or all, ends with ``step``."""
-        return step == self._last_step or (step > 0 and int(self._epoch_at(step)) > int(self._epoch_at(step - 1)))
+        return step >= self._last_step or (step > 0 and int(self._epoch_at(step)) > int(self._epoch_at(step - 1)))
 
     def after_save(self, session: Any, step: int) -> bool:
         """Whether to stop."""
@@ -130,24 +125,28 @@ class Epochs(tf.train.CheckpointSaverListener):
         return self.is_exhausted
 
     def catch_up(self, step: int) -> None:
-        """Evaluate the checkpoint of ``step``, the last, if an epoch ends with it and that has not been done."""
-        if self.is_end(step) and (not self.history or self.history[-1]["step"] < step):
-            self.add(step)
+        """Do it for the checkpoint of ``step``, the last, if an epoch ends with it, unless it has been done."""
+        last = self.history[-1] if self.history else None
+        is_done = last and last["step"] >= step and ("eval_top1" in last or not self._evaluate)
+        if self.is_end(step) and not is_done:
+            self._add(int(step))
 
-    def add(self, step: int) -> None:
-        """Evaluate the checkpoint of ``step`` and write what it gave."""
-        checkpoint = str(self._folder / f"model.ckpt-{step}")
+    def _add(self, step: int) -> None:
         loss, top1 = self._watch.means() or (None, None)
-        entry: Entry = {"step": int(step), "epoch": round(self._epoch_at(step), 3), "loss": loss, "top1": top1}
+        entry: Entry = {"step": step, "epoch": round(self._epoch_at(step), 3), "loss": loss, "top1": top1}
+        if self.history and self.history[-1]["step"] == step:  # of when there was nothing to evaluate on
+            entry = self.history.pop()
         if self._evaluate:
-            metrics = self._evaluate(checkpoint)
+            metrics = self._evaluate(str(self._folder / f"model.ckpt-{step}"))
+            loss = float(metrics["cross_entropy"])
             entry |= {
-                "eval_loss": float(metrics["cross_entropy"]),
+                "eval_loss": loss if math.isfinite(loss) else None,
                 "eval_top1": float(metrics["top1"]),
                 "eval_top5": float(metrics["top5"]),
             }
-            if entry["eval_top1"] > max(_top1s(self.history), default=-1):
-                runs.keep_best(self._folder, checkpoint)
+            best = runs.load_best(self._folder)
+            if math.isfinite(loss) and (best is None or entry["eval_top1"] > best["eval_top1"]):
+                runs.keep_best(self._folder, entry)
         self.history.append(entry)
         runs.save_history(self._folder, self.history)
         self._watch.pause()
@@ -162,7 +161,7 @@ class Epochs(tf.train.CheckpointSaverListener):
 class Checkpoints(tf.train.CheckpointSaverHook):
     """Saves at the beginning, at the end of each epoch, every ten minutes, and at the end of training.
 
-    Weights that are no numbers are never saved: they raise NanLossDuringTrainingError.
+    Weights and the like that are no numbers are never saved: they raise NanLossDuringTrainingError.
     """
 
     def __init__(self, folder: Path, epochs: Epochs):
@@ -170,9 +169,10 @@ class Checkpoints(tf.train.CheckpointSaverHook):
         self._is_end = epochs.is_end
 
     def begin(self) -> None:
-        """Add to the graph what tells whether the weights are numbers."""
+        """Add to the graph what tells whether the weights are numbers, and all else that is saved."""
         super().begin()
-        finite = [tf.reduce_all(tf.math.is_finite(weight)) for weight in tf.trainable_variables()]
+        saved = [each for each in tf.global_variables() if each.dtype.is_floating]
+        finite = [tf.reduce_all(tf.math.is_finite(each)) for each in saved]
         self._are_finite = tf.reduce_all(tf.stack(finite))
 
     def after_create_session(self, session: Any, coordinator: Any) -> None:

@@ -3,18 +3,17 @@
 DIR/run.json                what was trained: Description
 DIR/checkpoint, model.*     TensorFlow's checkpoints, the last of them
 DIR/history.json            an entry an epoch: what training and evaluation gave
-DIR/best/                   the checkpoint with the highest top-1, under the same names
+DIR/best/                   the checkpoint with the highest top-1, under the same names; entry.json, its history's entry
 DIR/saved_model/            the SavedModel of the best, with run.json in assets.extra
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -27,11 +26,12 @@ from models.recipes import Variant
 RUN = "run.json"
 HISTORY = "history.json"
 BEST = "best"
+ENTRY = "entry.json"
 SAVED_MODEL = "saved_model"
 
 Entry = dict[str, Any]
 """``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, and with evaluation data
-``eval_loss``, ``eval_top1`` and ``eval_top5``."""
+``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
 
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
@@ -109,7 +109,7 @@ def load_description(folder: Path) -> Description:
             f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
             "train.py, or what it exported"
         ) from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{path}: its content is none of this version's ({error}): put back the file that train.py wrote, "
             "or train anew in another --model-dir"
@@ -118,10 +118,13 @@ def load_description(folder: Path) -> Description:
 
 
 class Start(NamedTuple):
-    """Where a training goes on: the step, 0 for its beginning; and of each newer checkpoint why it cannot be used."""
+    """Where a training goes on: the step, 0 for its beginning; and each checkpoint that cannot be used, with its fault.
+
+    Those are newer ones, or the best.
+    """
 
     step: int
-    damaged: list[str]
+    damaged: dict[str, str]
 
 
 def find_start(folder: Path, description: Description) -> Start:
@@ -129,31 +132,45 @@ def find_start(folder: Path, description: Description) -> Start:
 
     Raises ModelError if it is of a training that ``description`` cannot go on from, or if none is whole.
     """
-    steps = _saved_steps(folder)
+    try:
+        steps, best = _saved_steps(folder), _saved_steps(folder / BEST)
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read ({error.strerror}): give another --model-dir") from error
     if not steps:
-        return Start(0, [])
+        if best:
+            raise ModelError(
+                f"{folder}: has the best network of a training, and no checkpoint to go on from: "
+                "give another --model-dir"
+            )
+        return Start(0, {})
     if differing := load_description(folder).differences(description):
         raise ModelError(
             f"{folder}: holds a run of other options ({'; '.join(differing)}): give another --model-dir, "
             "or the options of that run"
         )
-    damaged: list[str] = []
+    damaged: dict[str, str] = {}
+    if best and (fault := _fault(_prefix(folder / BEST, best[0]))):
+        damaged[_prefix(folder / BEST, best[0])] = fault
     for step in steps:
-        try:
-            _read_whole(_prefix(folder, step))
-        except ModelError as error:
-            damaged.append(str(error))
-        else:
+        if (fault := _fault(_prefix(folder, step))) is None:
             return Start(step, damaged)
-    raise ModelError(f"{damaged[0]}; nor is any older one whole: remove {folder} to begin anew")
+        damaged[_prefix(folder, step)] = fault
+    newest = _prefix(folder, steps[0])
+    raise ModelError(f"{newest}: {damaged[newest]}; nor is any older one whole: give another --model-dir")
 
 
-def go_on_from(folder: Path, step: int) -> None:
-    """Make the checkpoint of ``step`` what TensorFlow takes for the newest."""
-    if steps := [each for each in reversed(_saved_steps(folder)) if each <= step]:
-        names = [f"model.ckpt-{each}" for each in steps]
+def go_on_from(folder: Path, start: Start) -> None:
+    """Make the checkpoint of ``start`` what TensorFlow takes for the newest, and remove those that cannot be used."""
+    for prefix in start.damaged:
+        # What has no index is no checkpoint: it goes first.
+        for file in sorted(Path(prefix).parent.glob(f"{Path(prefix).name}.*"), key=_is_no_index):
+            file.unlink()
+    names = [f"model.ckpt-{step}" for step in reversed(_saved_steps(folder))]
+    if names:
         # By their names alone, as training does in its own folder: the folder may be moved.
         tf.train.update_checkpoint_state(str(folder.absolute()), names[-1], names)
+    else:
+        (folder / "checkpoint").unlink(missing_ok=True)
 
 
 def load_history(folder: Path, steps: int) -> list[Entry]:
@@ -163,19 +180,17 @@ def load_history(folder: Path, steps: int) -> list[Entry]:
     """
     path = folder / HISTORY
     try:
-        entries = [_entry(each) for each in json.loads(path.read_bytes())]
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, list):
+            raise ValueError("it is no list")
+        entries = [_entry(each) for each in content]
+        if sorted({entry["step"] for entry in entries}) != [entry["step"] for entry in entries]:
+            raise ValueError("its steps do not rise")
         return [entry for entry in entries if entry["step"] <= steps]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(
-            f"{path}: cannot be read ({error}): remove it to go on; which checkpoint is best is then judged anew"
-        ) from error
-
-
-def _entry(content: Any) -> Entry:
-    numbers = {name: content[name] + 0 for name in ("step", "eval_top1") if name in content}
-    return {**content, "step": numbers.pop("step"), **numbers}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}): remove it to go on without it") from error
 
 
 def save_history(folder: Path, entries: list[Entry]) -> None:
@@ -183,19 +198,33 @@ def save_history(folder: Path, entries: list[Entry]) -> None:
     _write(folder / HISTORY, entries)
 
 
-def keep_best(folder: Path, checkpoint: str) -> None:
-    """Make ``checkpoint`` the one in ``best``. At any moment a whole one is there, once there was one."""
-    best = folder / BEST
+def load_best(folder: Path) -> Entry | None:
+    """The history's entry of the checkpoint in ``best``; None where there is none, or it cannot be told."""
+    steps = _saved_steps(folder / BEST)
+    try:
+        entry = _entry(json.loads((folder / BEST / ENTRY).read_bytes()))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return entry if steps[:1] == [entry["step"]] and "eval_top1" in entry else None
+
+
+def keep_best(folder: Path, entry: Entry) -> None:
+    """Make the checkpoint of ``entry``'s step the one in ``best``.
+
+    At any moment a whole one is there, if one was, and it was not of this very step.
+    """
+    best, name = folder / BEST, f"model.ckpt-{entry['step']}"
     best.mkdir(exist_ok=True)
-    name = Path(checkpoint).name
-    files = sorted(folder.glob(f"{name}.*"), key=lambda file: file.suffix == ".index")
+    # Of an earlier try, or of a training that then went on from before.
+    (best / f"{name}.index").unlink(missing_ok=True)
+    files = sorted(folder.glob(f"{name}.*"), key=_is_no_index, reverse=True)
     for file in files:
         # What has an index counts as a checkpoint: it comes last. TensorFlow writes it in place: it is never shared.
         _place(file, best / file.name, may_link=file.suffix != ".index")
     tf.train.update_checkpoint_state(str(best.absolute()), name)
-    kept = {"checkpoint", *(file.name for file in files)}
-    # Here what has no index any more is none: it goes first.
-    for file in sorted(best.iterdir(), key=lambda file: file.suffix != ".index"):
+    _write(best / ENTRY, entry)
+    kept = {"checkpoint", ENTRY, *(file.name for file in files)}
+    for file in sorted(best.iterdir(), key=_is_no_index):
         if file.name not in kept:
             file.unlink()
 
@@ -203,7 +232,7 @@ def keep_best(folder: Path, checkpoint: str) -> None:
 def find(place: Path) -> Trained:
     """The network that ``place`` holds: a training's folder (of which the best), a checkpoint, or a SavedModel of ours.
 
-    Raises ModelError where there is none.
+    Raises ModelError where there is none, or it is damaged.
     """
     if (place / "saved_model.pb").exists():
         return _checked(str(place / "variables" / "variables"), place / "assets.extra")
@@ -218,14 +247,14 @@ def find(place: Path) -> Trained:
 
 
 def step_of(checkpoint: str) -> int:
-    """The step after which a checkpoint was saved. Raises ModelError where it is damaged."""
-    with _reading(checkpoint):
-        return int(tf.train.load_variable(checkpoint, "global_step"))
+    """The step after which a whole checkpoint was saved."""
+    return int(tf.train.load_variable(checkpoint, "global_step"))
 
 
 def _checked(checkpoint: str, folder: Path) -> Trained:
     description = load_description(folder)
-    step_of(checkpoint)
+    if fault := _fault(checkpoint):
+        raise ModelError(f"{checkpoint}: {fault}: give another checkpoint, or an export")
     return Trained(checkpoint, description)
 
 
@@ -239,21 +268,28 @@ def _prefix(folder: Path, step: int) -> str:
     return str(folder / f"model.ckpt-{step}")
 
 
-def _read_whole(checkpoint: str) -> None:
-    """Raise ModelError unless all of a checkpoint matches its checksums."""
-    with _reading(checkpoint):
+def _fault(checkpoint: str) -> str | None:
+    """Why a checkpoint cannot be used; None if it has a step, and all of it matches its checksums."""
+    try:
+        step_of(checkpoint)
         reader = tf.train.load_checkpoint(checkpoint)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
-
-
-@contextmanager
-def _reading(checkpoint: str) -> Iterator[None]:
-    try:
-        yield
     except Exception as error:  # TensorFlow raises many kinds for the many ways in which a checkpoint can be damaged
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{checkpoint}: damaged ({what})") from error
+        return f"damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return None
+
+
+def _is_no_index(file: Path) -> bool:
+    return file.suffix != ".index"
+
+
+def _entry(content: Any) -> Entry:
+    """An entry as it was written. Raises ValueError, LookupError or TypeError."""
+    numbers = [content["step"], *(content[name] for name in content if name.startswith("eval_"))]
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        raise ValueError("a number is none")
+    return {**content, "step": int(content["step"])}
 
 
 def _place(file: Path, target: Path, may_link: bool) -> None:
@@ -266,6 +302,8 @@ def _place(file: Path, target: Path, may_link: bool) -> None:
         if not may_link:
             raise
         shutil.copyfile(file, unfinished)  # a file system without hard links
+    with open(unfinished, "rb") as written:
+        os.fsync(written.fileno())
     unfinished.replace(target)
 
 

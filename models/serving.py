@@ -20,6 +20,9 @@ from models.runs import RUN, SAVED_MODEL, Description, Trained, save_description
 SHOWN_PART = 224 / 256
 """Side of the centre square that is shown, as a share of an image's short side: Krizhevsky et al. (2012), section 2."""
 
+_EXPORTING = ".exporting-"
+"""Begins the names of folders in which an export is made."""
+
 
 def params_of(description: Description) -> Params:
     """What the model function needs to know of a network that is not trained any more."""
@@ -57,10 +60,8 @@ def export(trained: Trained, folder: Path) -> Path:
         images = tf.map_fn(lambda one: view(one, description.image_size, description.channels), encoded, tf.uint8)
         return tf.estimator.export.TensorServingInputReceiver(images, {"image_bytes": encoded})
 
-    target, prefix = folder / SAVED_MODEL, f"{SAVED_MODEL}."
-    for left in folder.glob(f"{prefix}*"):  # by an export that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as scratch:
+    target, killed = folder / SAVED_MODEL, list(folder.glob(f"{_EXPORTING}*"))
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_EXPORTING) as scratch:
         save_description(Path(scratch), description)
         exported = _estimator(description, Path(scratch)).export_saved_model(
             scratch, receive, assets_extra={RUN: str(Path(scratch) / RUN)}, checkpoint_path=trained.checkpoint
@@ -68,6 +69,9 @@ def export(trained: Trained, folder: Path) -> Path:
         if target.exists():
             target.rename(Path(scratch) / "earlier")
         Path(exported.decode()).rename(target)
+    # Only now: one that was killed between the two may have the earlier export.
+    for left in killed:
+        shutil.rmtree(left, ignore_errors=True)
     return target
 
 

@@ -18,7 +18,7 @@ from models.classifier import HEAD, Params, model_fn
 from models.devices import Devices, Peers, alone, restart, session_config, strategy
 from models.hooks import Checkpoints, Epochs, Watch
 from models.recipes import Recipe
-from models.runs import Description, Entry, Trained
+from models.runs import Description, Entry, Start, Trained
 
 _KEPT_CHECKPOINTS = 2
 
@@ -72,7 +72,8 @@ class Outcome(NamedTuple):
 
     ``images_per_second`` and ``waiting``, the share of the time in which the device waited for images, are of the steps
     taken now, without the first, in ``seconds`` together; None if there were none. ``saved_model`` is what was
-    exported, of the checkpoint of ``saved_step``; None if nothing was.
+    exported, of the checkpoint of ``saved_step``; None if nothing was. ``best`` is the entry of the best checkpoint,
+    which need not be in the history; None if there is none.
     """
 
     step: int
@@ -80,17 +81,18 @@ class Outcome(NamedTuple):
     images_per_second: float | None
     waiting: float | None
     history: list[Entry]
+    best: Entry | None = None
     saved_model: Path | None = None
     saved_step: int | None = None
 
 
 def train(
-    job: Job, start: int, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object],
+    job: Job, begin: Start, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object],
     stop: Callable[[], bool],
 ) -> Outcome:  # fmt: skip
     """Train from the last checkpoint to the last step, evaluating after each epoch; then export the best.
 
-    ``start`` is the step of that checkpoint, as runs.find_start gives it. ``inputs`` and ``evaluation`` are input
+    ``begin`` is that checkpoint, as runs.find_start gives it. ``inputs`` and ``evaluation`` are input
     functions; those of training begin with the batch that comes next. ``show`` is called after each step with its loss
     and top-1. After the step in which ``stop`` became true, training is saved, and ends without an export. Raises
     ModelError, and errors of TensorFlow.
@@ -98,21 +100,19 @@ def train(
     is_chief = job.devices.is_chief
     watch = Watch(job.folder if is_chief else None, job.description.batch_size, _summary_steps(job), show, stop)
     evaluate = _evaluator(job, evaluation) if evaluation else None
-    history = runs.load_history(job.folder, start)
+    start, history = begin.step, runs.load_history(job.folder, begin.step)
     epochs = Epochs(job.folder, history, job.epoch_at, job.steps, watch, evaluate, job.patience)
     if is_chief:
-        _prepare(job, start)
+        _prepare(job, begin)
     if start < job.steps and not epochs.is_exhausted:
         _fit(job, inputs, watch, epochs, start)
     step = start + watch.steps
     if not is_chief or stop():
         return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history)
-    # A training that was through already may have ended within an epoch, or without data to evaluate on.
-    if not history or history[-1]["step"] < step or (epochs.evaluates and "eval_top1" not in history[-1]):
-        epochs.add(step)
-    best = runs.find(job.folder)
-    exported, at = serving.export(best, job.folder), runs.step_of(best.checkpoint)
-    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, exported, at)
+    epochs.catch_up(step)  # of a training that was through already
+    found, best = runs.find(job.folder), runs.load_best(job.folder)
+    exported, at = serving.export(found, job.folder), runs.step_of(found.checkpoint)
+    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, best, exported, at)
 
 
 def measure(job: Job, seconds: float) -> float:
@@ -229,7 +229,7 @@ def _kept_names(job: Job) -> str:
     return _WEIGHTS if same else f"(?!{HEAD}/){_WEIGHTS}"
 
 
-def _prepare(job: Job, start: int) -> None:
+def _prepare(job: Job, start: Start) -> None:
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         runs.save_description(job.folder, job.description)

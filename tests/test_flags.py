@@ -338,7 +338,11 @@ def test_what_cannot_be_a_cluster_is_one_line(
 def test_as_it_is_typed(places: dict[str, Path]):
     """In processes of their own, and of weights that are looked at only when training begins."""
     cases = [
-        (1, f"{LENET} {START} {{changed}}", "TensorFlow failed: TensorBundle at {changed}/variables/variables shard 0"),
+        (
+            1,
+            f"{LENET} {START} {{changed}}",
+            "{changed}/variables/variables: damaged (TensorBundle at {changed}/variables/variables shard 0",
+        ),
         (
             1,
             f"{LENET} --model-dir {{run}}2 {START} {{mixed}}",

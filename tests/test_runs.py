@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_passed_over(shards: Path, two_epochs: Path, tmp
     code, out, err = lenet(shards, broken, "--steps", 12, "--eval-data", shards)
     assert code == 0, err
     assert f"{broken}/model.ckpt-8: damaged (" in err
-    assert ": goes on from an older checkpoint" in err
+    assert "): goes on without it" in err
     assert f"{broken} has had 4 of 12 steps" in err
     assert json.loads(out)["steps"] == 12
     lenet(shards, whole, "--steps", 12, "--eval-data", shards)
@@ -98,7 +98,15 @@ def test_without_a_whole_checkpoint_nothing_is_begun(shards: Path, two_epochs: P
     code, out, err = lenet(shards, folder, "--steps", 12)
     assert (code, out) == (1, "")
     assert f"{folder}/model.ckpt-8: damaged (" in one_line(err)
-    assert f"nor is any older one whole: remove {folder} to begin anew" in err
+    assert "nor is any older one whole: give another --model-dir" in err
+    for file in folder.glob("model.ckpt-*"):
+        file.unlink()
+    code, out, err = lenet(shards, folder, "--steps", 12)
+    assert (code, out) == (1, "")
+    assert f"{folder}: has the best network of a training, and no checkpoint to go on from" in one_line(err)
+    shutil.rmtree(folder / "best")  # there is still TensorFlow's list of what is not there
+    code, out, err = lenet(shards, folder, "--steps", 1)
+    assert (code, json.loads(out)["steps"]) == (0, 1), err
 
 
 def test_a_loss_that_is_no_number_is_neither_saved_nor_evaluated(shards: Path, two_epochs: Path, tmp_path: Path):
@@ -118,7 +126,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path):
     watch = hooks.Watch(None, 1, 1, lambda loss, top1: None, lambda: False)
     epochs = hooks.Epochs(tmp_path, [], lambda step: step, 1, watch, None, None)
     with tf.Graph().as_default():
-        step, weight = tf.train.create_global_step(), tf.get_variable("weight", initializer=1.0)
+        step, weight = tf.train.create_global_step(), tf.get_variable("weight", initializer=1.0, trainable=False)
         both = tf.group(tf.assign_add(step, 1), tf.assign(weight, math.nan))
         with (
             pytest.raises(tf.train.NanLossDuringTrainingError),
@@ -129,18 +137,30 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path):
     assert not (tmp_path / runs.HISTORY).exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"[{", b"{}", b"3", b'[{"epoch": 1}]', b'[{"step": "one"}]', b"[1]"])
+def test_a_loss_of_evaluation_that_is_no_number_makes_no_best(two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    shutil.rmtree(folder / "best")
+    watch = hooks.Watch(None, 1, 1, lambda loss, top1: None, lambda: False)
+    metrics = {"cross_entropy": math.nan, "top1": 0.9, "top5": 1.0}
+    epochs = hooks.Epochs(folder, [], lambda step: step / 4, 8, watch, lambda checkpoint: metrics, None)
+    epochs.catch_up(8)
+    assert runs.load_history(folder, 8) == [
+        {"step": 8, "epoch": 2.0, "loss": None, "top1": None, "eval_loss": None, "eval_top1": 0.9, "eval_top5": 1.0}
+    ]
+    assert not (folder / "best").exists()
+
+
+DAMAGED = [b"", b"[{", b"{}", b'""', b"3", b"[1]", b"[" * 100_000, b'[{"epoch": 1}]', b'[{"step": "one"}]']
+DAMAGED += [b'[{"step": 4, "eval_top1": NaN}]', b'[{"step": 4, "eval_loss": "x"}]', b'[{"step": 4}, {"step": 4}]']
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_history_is_not_taken_for_none(shards: Path, two_epochs: Path, tmp_path: Path, content: bytes):
     folder = shutil.copytree(two_epochs, tmp_path / "run")
     (folder / runs.HISTORY).write_bytes(content)
-    if content == b"{}":
-        assert runs.load_history(folder, 8) == []
-        return
     code, out, err = lenet(shards, folder, "--steps", 12, "--eval-data", shards)
     assert (code, out) == (1, "")
     assert f"{folder}/{runs.HISTORY}: cannot be read (" in one_line(err.split("\n", 1)[1])
-    with pytest.raises(ModelError, match="remove it to go on"):
-        runs.load_history(folder, 8)
     (folder / runs.HISTORY).unlink()
     assert runs.load_history(folder, 8) == []
 
@@ -166,7 +186,9 @@ def test_the_best_shares_nothing_that_is_written_in_place(two_epochs: Path):
 def test_a_better_one_takes_the_place_of_the_best_without_a_gap(two_epochs: Path, tmp_path: Path):
     folder = shutil.copytree(two_epochs, tmp_path / "run")
     shutil.rmtree(folder / "best")
-    runs.keep_best(folder, str(folder / "model.ckpt-4"))
+    first, second = history(folder)
+    runs.keep_best(folder, first)
+    assert runs.load_best(folder) == first
     assert runs.find(folder).checkpoint == str(folder / "best" / "model.ckpt-4")
     found = []
     replace = Path.replace
@@ -177,10 +199,60 @@ def test_a_better_one_takes_the_place_of_the_best_without_a_gap(two_epochs: Path
         return placed
 
     with patch.object(Path, "replace", watched):
-        runs.keep_best(folder, str(folder / "model.ckpt-8"))
-    assert [Path(checkpoint).name for checkpoint in found] == ["model.ckpt-4", "model.ckpt-4", "model.ckpt-8"]
+        runs.keep_best(folder, second)
+    names = [Path(checkpoint).name for checkpoint in found]
+    assert names == ["model.ckpt-4", "model.ckpt-4", "model.ckpt-8", "model.ckpt-8"]
+    assert runs.load_best(folder) == second
     names = sorted(file.name for file in (folder / "best").iterdir())
-    assert names == ["checkpoint", *sorted(file.name for file in folder.glob("model.ckpt-8.*"))]
+    assert names == ["checkpoint", "entry.json", *sorted(file.name for file in folder.glob("model.ckpt-8.*"))]
+
+
+def test_a_damaged_best_is_judged_anew(shards: Path, two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    data = next((folder / "best").glob("*.data*"))
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 1
+    data.unlink()
+    data.write_bytes(content)
+    with pytest.raises(ModelError, match=r"best/model\.ckpt-\d: damaged \(.*give another checkpoint"):
+        runs.find(folder)
+    code, out, err = lenet(shards, folder, "--steps", 12, "--eval-data", shards)
+    assert code == 0, err
+    assert f"{folder}/best/model.ckpt-" in err and "): goes on without it" in err
+    result = json.loads(out)
+    assert (result["saved_step"], result["best_top1"]) == (12, result["eval_top1"])
+
+
+def test_the_best_of_a_training_that_went_on_from_before_it_stays_the_best(
+    shards: Path, two_epochs: Path, tmp_path: Path
+):
+    """What is said of the exported network is true of it, whatever the history knows."""
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    entry = history(folder)[-1] | {"eval_top1": 0.99}
+    runs.keep_best(folder, entry)
+    (folder / "model.ckpt-8.data-00000-of-00001").unlink()
+    code, out, err = lenet(shards, folder, "--steps", 8, "--eval-data", shards, "--learning-rate", 0)
+    assert code == 0, err
+    result = json.loads(out)
+    assert (result["saved_step"], result["best_top1"]) == (8, 0.99)
+    assert [entry["step"] for entry in result["history"]] == [4, 8]
+    assert f"99.00% at best; {folder}/saved_model is of step 8, the best" in err
+    shutil.rmtree(folder / "best")
+    runs.keep_best(folder, history(folder)[0])
+    (folder / "best" / runs.ENTRY).unlink()
+    assert runs.load_best(folder) is None
+
+
+def test_an_epoch_is_evaluated_later_too(shards: Path, tmp_path: Path):
+    lenet(shards, tmp_path, "--steps", 8)
+    before = history(tmp_path)
+    assert ["eval_top1" in entry for entry in before] == [False, False]
+    code, _, err = lenet(shards, tmp_path, "--steps", 9, "--eval-data", shards)
+    assert code == 0, err
+    after = history(tmp_path)
+    assert [entry["step"] for entry in after] == [4, 8, 9]
+    assert {name: after[1][name] for name in before[1]} == before[1]
+    assert ["eval_top1" in entry for entry in after] == [False, True, True]
 
 
 def test_other_records_are_refused_and_another_format_is_not(
@@ -201,7 +273,7 @@ def test_what_was_exported_is_said(shards: Path, two_epochs: Path, tmp_path: Pat
     at = max(history(folder), key=lambda entry: entry["eval_top1"])["step"]
     code, _, err = lenet(shards, folder, "--steps", 9)
     assert code == 0
-    assert f"saved_model is of step {at}, the best that was evaluated, with top-1 " in err
+    assert f"saved_model is of step {at}, the best evaluated, with top-1 " in err
     code, _, err = lenet(shards, tmp_path / "new", "--steps", 2)
     assert f"{tmp_path}/new/saved_model is of step 2; give --eval-data" in err
     code, out, err = lenet(shards, two_epochs, "--steps", 8, "--eval-data", shards)
@@ -213,13 +285,17 @@ def test_what_was_exported_is_said(shards: Path, two_epochs: Path, tmp_path: Pat
 def test_what_a_killed_export_left_goes_and_what_it_had_exported_stays(shards: Path, two_epochs: Path, tmp_path: Path):
     folder = shutil.copytree(two_epochs, tmp_path / "run")
     before = (folder / "saved_model/saved_model.pb").read_bytes()
-    put(folder, {"saved_model.abcd/1/saved_model.pb": b"half"})
+    put(folder, {".exporting-abcd/1/saved_model.pb": b"half", "saved_model.mine/saved_model.pb": b"the user's"})
     with patch("models.serving._estimator", side_effect=OSError(errno.ENOSPC, "No space left on device")):
         code, out, err = lenet(shards, folder, "--steps", 8)
     assert (code, out) == (1, "")
-    assert f"{folder}: cannot be written (No space left on device): make room; then the same command goes on" in err
-    assert [path.name for path in folder.glob("saved_model*")] == ["saved_model"]
+    assert f"{folder}: cannot be used (No space left on device): mend that, and the same command goes on" in err
     assert (folder / "saved_model/saved_model.pb").read_bytes() == before
+    code, _, err = lenet(shards, folder, "--steps", 8)
+    assert code == 0, err
+    assert sorted(path.name for path in folder.iterdir() if "export" in path.name or "saved" in path.name) == [
+        "saved_model", "saved_model.mine",
+    ]  # fmt: skip
 
 
 def test_a_full_disk_is_one_line_and_the_training_goes_on(shards: Path, tmp_path: Path):
@@ -233,7 +309,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on(shards: Path, tmp_path
     with patch("models.runs._write", full):
         code, out, err = lenet(shards, folder, "--steps", 8, "--eval-data", shards)
     assert (code, out) == (1, "")
-    assert f"{folder}/history.json: cannot be written (No space left on device): make room" in one_line(err)
+    assert f"{folder}/history.json: cannot be used (No space left on device): mend that" in one_line(err)
     code, out, err = lenet(shards, folder, "--steps", 8, "--eval-data", shards)
     assert (code, [entry["step"] for entry in json.loads(out)["history"]]) == (0, [4, 8]), err
 
