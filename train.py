@@ -18,7 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ingest import progress
+try:
+    from ingest import progress
+except ModuleNotFoundError as missing:
+    sys.exit(f"train.py: error: {sys.executable} has no {missing.name}: make install, then source .venv/bin/activate")
 from ingest.cli import Parser, guarded, place, save, save_json, writable
 from ingest.errors import IngestError, OptionError
 from ingest.manifest import load_manifest

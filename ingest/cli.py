@@ -315,7 +315,7 @@ def _build_shards(args: argparse.Namespace) -> None:
 
 
 _ESTIMATE = """\
-would pack {found:,} images of {classes:,} classes
+would pack {found:,} images of {classes:,} classes, if all of them can be
 into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:,.1f} s"""
 
 _NOTHING_TO_DO = """\

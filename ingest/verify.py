@@ -138,7 +138,7 @@ def _attempt(
     except ManifestError as error:
         if not any((folder / name).exists() for name in (manifest.NAME, manifest.RECIPE_NAME)):
             raise
-        return Damage(name, None, None, None, str(error))
+        return Damage(name, None, None, None, str(error) if (folder / name).exists() else "missing")
 
 
 def _has_sum(content: Manifest | Recipe) -> bool:

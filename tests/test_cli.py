@@ -102,7 +102,8 @@ def test_a_dry_run_writes_nothing_and_is_right(
     assert not out.exists()
     estimate = json.loads(report.read_text())
     assert shown.startswith(
-        f"would pack 36 images of 3 classes\ninto 8 {name} shards, {estimate['size_bytes']:,} bytes"
+        "would pack 36 images of 3 classes, if all of them can be\n"
+        f"into 8 {name} shards, {estimate['size_bytes']:,} bytes"
     )
     assert (estimate["found"], estimate["classes"], estimate["shards"]) == (36, 3, 8)
     assert estimate["seconds"] > 0 and estimate["free_bytes"] > 0

@@ -78,6 +78,14 @@ def test_datasets_within_a_folder_are_pointed_to(tmp_path: Path):
         load_manifest(tmp_path)
 
 
+def test_a_build_that_was_begun_is_to_go_on(tmp_path: Path):
+    save(MANIFEST.build, tmp_path)
+    with pytest.raises(
+        ManifestError, match="no finished dataset: give the 'ingest build-shards' command that began it"
+    ):
+        load_manifest(tmp_path)
+
+
 def test_a_fingerprint_is_of_records_and_order(tmp_path: Path):
     def of(**changes: object) -> str:
         return dataclasses.replace(MANIFEST, build=dataclasses.replace(MANIFEST.build, **changes)).fingerprint

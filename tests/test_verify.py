@@ -103,9 +103,9 @@ def test_a_quarantine_and_options_survive_the_mending(tmp_path: Path, names: lis
     whole = files_of(out)
     for name in names:
         (out / name.replace("0", "00000-of-00002.lmdb")).unlink()
-    assert {damage.file for damage in verify(out, workers=0).damages} == {
-        name.replace("0", "00000-of-00002.lmdb") for name in names
-    }
+    damages = verify(out, workers=0).damages
+    assert {damage.file for damage in damages} == {name.replace("0", "00000-of-00002.lmdb") for name in names}
+    assert names != ["manifest.json"] or str(damages[0]) == "manifest.json: missing"
     verdict = verify(out, repair=source, workers=0)
     assert files_of(out) == whole
     known = ingest.load_manifest(out)

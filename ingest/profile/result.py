@@ -36,7 +36,7 @@ class ProfileOptions:
         if self.step_milliseconds is not None and not 0 < self.step_milliseconds <= 60_000:
             raise OptionError(f"{self.step_milliseconds} ms a step: give more than 0, 60000 at the most")
         if self.step_milliseconds is not None and self.model is not None:
-            raise OptionError("a model and milliseconds a step: give one consumer")
+            raise OptionError("--model and --step-ms: give one at a time")
         if unknown := [name for name in self.against if name not in loaders.NAMES]:
             raise OptionError(f"{unknown[0]!r} is no loader: give some of {','.join(loaders.NAMES)}")
         if self.target is not None:
