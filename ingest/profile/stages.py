@@ -47,7 +47,8 @@ class Stages:
         self._numbers = sampled(dataset)
         self._draws = order.draws(0, 0, 0, len(self._numbers)).tolist()
         size, channels = options.image_size, dataset.manifest.channels
-        self._out = np.empty((options.batch_size, size, size, channels), np.uint8)
+        # A place for each, because a stream's slots are more than caches hold, too.
+        self._out = np.empty((len(self._numbers), size, size, channels), np.uint8)
         self._rounds: list[np.ndarray] = []
         views.single_threaded()
         self._pass()  # the first look at each record is not counted
@@ -96,7 +97,7 @@ class Stages:
             clock[4] = clock[3]
             pixels = views.decode_region(record, channels, region)
         clock[5] = now()
-        views.resize_and_flip(pixels, draws, self._out[i % len(self._out)])
+        views.resize_and_flip(pixels, draws, self._out[i])
         clock[6] = now()
         if record.format == RAW:
             # It was no decoding: all before it is later by as much, so that reading has been as much longer.
