@@ -115,10 +115,12 @@ def load_manifest(shards: str | Path) -> Manifest:
 
 def _instead(folder: Path) -> str:
     """What to do where a folder is no dataset."""
-    if not files.is_remote(folder) and (folder / RECIPE_NAME).exists():
-        return "give the 'ingest build-shards' command that began it again, and it goes on"
-    within = [] if files.is_remote(folder) else sorted(folder.glob(f"*/{NAME}"))
-    return f"give {within[0].parent}, which does" if within else "make one with 'ingest build-shards'"
+    if not files.is_remote(folder):  # to look around there is slow
+        if (folder / RECIPE_NAME).exists():
+            return "give the 'ingest build-shards' command that began it again, and it goes on"
+        if within := sorted(folder.glob(f"*/{NAME}")):
+            return f"give {within[0].parent}, which does"
+    return "make one with 'ingest build-shards'"
 
 
 def load_recipe(folder: Path) -> Recipe | None:

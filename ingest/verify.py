@@ -98,17 +98,17 @@ def verify(
 
 def _refuse_unfinished(folder: Path) -> None:
     """A build that was cut short lacks what was still to come: that is no damage."""
-    names = set(files.names_in(folder)) if files.is_remote(folder) or folder.is_dir() else set()
-    if manifest.NAME in names or manifest.RECIPE_NAME not in names:
-        return
     try:
-        recipe = manifest.load_recipe(folder)
+        recipe = None if (folder / manifest.NAME).exists() else manifest.load_recipe(folder)
     except ManifestError:
         return
-    wanted = set(build.shard_names(recipe.shards, recipe.format)) if recipe else set()
-    if not wanted <= names:
+    if recipe is None:
+        return
+    wanted = set(build.shard_names(recipe.shards, recipe.format))
+    there = wanted & set(files.names_in(folder))
+    if there < wanted:
         raise ManifestError(
-            f"{folder}: an unfinished build, of {len(wanted):,} shards {len(wanted & names):,} are there: "
+            f"{folder}: an unfinished build, of {len(wanted):,} shards {len(there):,} are there: "
             "give the same 'ingest build-shards' command again, and it goes on"
         )
 

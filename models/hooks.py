@@ -125,7 +125,7 @@ class Epochs(tf.train.CheckpointSaverListener):
         return self.is_exhausted
 
     def catch_up(self, step: int) -> None:
-        """Do it for the checkpoint of ``step``, the last, if an epoch ends with it, unless it has been done."""
+        """Evaluate the checkpoint of ``step``, the last, and write history: if an epoch ends with it, and only once."""
         last = self.history[-1] if self.history else None
         is_done = last and last["step"] >= step and ("eval_top1" in last or not self._evaluate)
         if self.is_end(step) and not is_done:

@@ -271,9 +271,8 @@ def _prefix(folder: Path, step: int) -> str:
 def _fault(checkpoint: str) -> str | None:
     """Why a checkpoint cannot be used; None if it has a step, and all of it matches its checksums."""
     try:
-        step_of(checkpoint)
         reader = tf.train.load_checkpoint(checkpoint)
-        for name in reader.get_variable_to_shape_map():
+        for name in {"global_step", *reader.get_variable_to_shape_map()}:
             reader.get_tensor(name)
     except Exception as error:  # TensorFlow raises many kinds for the many ways in which a checkpoint can be damaged
         return f"damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
