@@ -321,6 +321,7 @@ def _summary(source: Source, options: BuildOptions, packed: list[Packed], quaran
         seed=options.seed,
         shards=tuple(part.shard for part in packed),
         build=recipe(source, options),
+        passed_over=dict(sorted(source.passed_over.items())),
     )
 
 

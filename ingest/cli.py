@@ -309,6 +309,8 @@ def _build_shards(args: argparse.Namespace) -> None:
             raise KeyboardInterrupt("the same command goes on from there") from None
         result = _summary(manifest, time.perf_counter() - start)
         print(_NOTHING_TO_DO.format(**result, out=args.out) if was_there else _SUMMARY.format(**result, out=args.out))
+        for rule, count in manifest.passed_over.items():
+            print(f"passed over: {count:,} {rule}")
         if manifest.quarantined:
             print(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
     save_json(args.json, result)
@@ -319,22 +321,27 @@ would pack {found:,} images of {classes:,} classes, if all of them can be
 into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:,.1f} s"""
 
 _NOTHING_TO_DO = """\
-nothing to do: {records:,} of {found:,} images ({quarantined:,} quarantined)
+nothing to do: {records:,} of {found:,} files ({quarantined:,} quarantined, {passed_over_files:,} passed over)
 lie in {shards:,} {format} shards, {size_bytes:,} bytes: {out}"""
 
 _SUMMARY = """\
-packed {records:,} of {found:,} images ({converted_files:,} converted, {quarantined:,} quarantined)
+packed {records:,} of {found:,} files ({converted_files:,} converted, {quarantined:,} quarantined, \
+{passed_over_files:,} passed over)
 into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:.1f} s, {images_per_second:,.0f} images/s: {out}"""
 
 
 def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
-    found = manifest.records + manifest.quarantined
+    passed_over = sum(manifest.passed_over.values())
+    found = manifest.records + manifest.quarantined + passed_over
     return {
         "format": manifest.format,
         "encoding": manifest.encoding,
         "found": found,
         "records": manifest.records,
         "quarantined": manifest.quarantined,
+        "passed_over_files": passed_over,
+        "passed_over": manifest.passed_over,
+        "rotated": manifest.rotated,
         "converted_files": sum(manifest.converted.values()),
         "converted": manifest.converted,
         "classes": len(manifest.classes),

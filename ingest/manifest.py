@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Recipe:
     """What a dataset was made of, and how: from the same recipe come the same bytes.
 
     ``source`` is the SHA-256 of the source's keys, labels and classes; the others are options of ``build_shards``,
-    None where the encoding has no use for them.
+    None where the encoding has no use for them. ``exif_orientation`` is ``ignore`` or ``apply``.
     """
 
     source: str
@@ -47,6 +47,7 @@ class Recipe:
     resize: int | None
     quality: int | None
     seed: int
+    exif_orientation: str = "ignore"
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Manifest:
 
     ``encoding`` is ``keep``, ``jpeg`` or ``raw``; ``channels`` is 1 if every image is grey, else 3; ``classes`` are the
     names whose positions are the labels; ``converted`` counts the files that were converted, by what they were;
-    ``records + quarantined`` is the number of files found. ``resize`` (pixels, short side) and ``quality`` (JPEG) are
-    None where the encoding has none. ``build`` is None in datasets of versions that did not record it.
+    ``records + quarantined`` and the sum of ``passed_over``, which counts by rule, is the number of files found.
+    ``rotated`` counts the images whose EXIF orientation is not 1. ``resize`` (pixels, short side) and ``quality``
+    (JPEG) are None where the encoding has none. ``build`` is None in datasets of versions that did not record it.
     """
 
     version: int
@@ -72,6 +74,8 @@ class Manifest:
     seed: int
     shards: tuple[Shard, ...]
     build: Recipe | None = None
+    passed_over: dict[str, int] = field(default_factory=dict)
+    rotated: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -195,8 +199,14 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _typed(kind: Any, entry: dict[str, Any]) -> Any:
-    for field in fields(kind):
-        if not isinstance(entry[field.name], _TYPES[str(field.type)]):
-            raise ValueError(f"{field.name} is {entry[field.name]!r}")
-    # Names that a later minor addition brings are passed over; a change of meaning changes the version.
-    return kind(**{field.name: entry[field.name] for field in fields(kind)})
+    # Names that a later minor addition brings are passed over, those of an earlier one have defaults; a change of
+    # meaning changes the version.
+    known = {each.name: entry[each.name] for each in fields(kind) if each.name in entry or not _has_default(each)}
+    for each in fields(kind):
+        if each.name in known and not isinstance(known[each.name], _TYPES[str(each.type)]):
+            raise ValueError(f"{each.name} is {known[each.name]!r}")
+    return kind(**known)
+
+
+def _has_default(each: Field[Any]) -> bool:
+    return each.default is not MISSING or each.default_factory is not MISSING

@@ -38,7 +38,7 @@ def test_from_nothing_to_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture
         out, report = tmp_path / name, tmp_path / f"{name}.json"
         assert ingest("build-shards", tmp_path / "photos/train", out, "--format", name, "--json", report) == 0
         shown = capsys.readouterr()
-        assert shown.out.startswith("packed 16 of 16 images (0 converted, 0 quarantined)\n")
+        assert shown.out.startswith("packed 16 of 16 files (0 converted, 0 quarantined, 0 passed over)\n")
         assert "16/16" in shown.err and "images/s" in shown.err
         assert json.loads(report.read_text())["records"] == 16
     page = tmp_path / "profile.html"
@@ -55,7 +55,7 @@ def test_what_is_built_is_not_called_packed_again(
     photos: Path, shards: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ):
     assert ingest("build-shards", photos / "train", shards["lmdb"], "--format", "lmdb", "--shards", 5) == 0
-    assert capsys.readouterr().out.startswith("nothing to do: 36 of 36 images (0 quarantined)\nlie in 5 lmdb shards")
+    assert capsys.readouterr().out.startswith("nothing to do: 36 of 36 files (0 quarantined, 0 passed over)\nlie in 5 lmdb shards")
 
 
 def test_verify_convert_and_inspect(
@@ -84,7 +84,7 @@ def test_the_quarantine_is_pointed_out(tmp_path: Path, capsys: pytest.CaptureFix
     source = put(tmp_path / "source", {"a/1.JPEG": image_bytes("JPEG"), "a/2.JPEG": b"text"})
     assert ingest("build-shards", source, tmp_path / "out", "--format", "lmdb", "--workers", 0) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("packed 1 of 2 images (0 converted, 1 quarantined)\n")
+    assert shown.startswith("packed 1 of 2 files (0 converted, 1 quarantined, 0 passed over)\n")
     assert shown.endswith(f"what was quarantined, and why: {tmp_path / 'out' / 'quarantine.tsv'}\n")
     out = tmp_path / "again"
     assert ingest("build-shards", source, out, "--format", "lmdb", "--workers", 0, "--on-bad", "fail") == 1

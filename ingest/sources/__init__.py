@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -100,12 +101,16 @@ class Source(NamedTuple):
 
     A source that is slow to read in random order has ``stage``: it copies all of its images to the file that it is
     given, and gives what reads them there. It raises OSError where that has no room.
+
+    ``passed_over`` counts the files that are no entries, by the rule that says so, such as ``.DS_Store``: every file
+    found is an entry or counted here.
     """
 
     classes: tuple[str, ...]
     entries: Entries
     read: Callable[[Entry], Sample]
     stage: Callable[[Path], Callable[[Entry], Sample]] | None = None
+    passed_over: Mapping[str, int] = MappingProxyType({})
 
 
 _KINDS = (
