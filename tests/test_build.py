@@ -255,5 +255,5 @@ def test_a_full_disk_is_an_error_of_one_line_and_the_build_goes_on(
     done = subprocess.run(
         [sys.executable, "-m", "ingest", *map(str, words)], capture_output=True, text=True, check=True
     )
-    assert "packed 36 of 36 images" in done.stdout
+    assert "packed 36 of 36 files" in done.stdout
     assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".tmp", ".done")]

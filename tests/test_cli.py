@@ -55,7 +55,9 @@ def test_what_is_built_is_not_called_packed_again(
     photos: Path, shards: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ):
     assert ingest("build-shards", photos / "train", shards["lmdb"], "--format", "lmdb", "--shards", 5) == 0
-    assert capsys.readouterr().out.startswith("nothing to do: 36 of 36 files (0 quarantined, 0 passed over)\nlie in 5 lmdb shards")
+    assert capsys.readouterr().out.startswith(
+        "nothing to do: 36 of 36 files (0 quarantined, 0 passed over)\nlie in 5 lmdb shards"
+    )
 
 
 def test_verify_convert_and_inspect(
