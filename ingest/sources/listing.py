@@ -144,8 +144,8 @@ class RemoteFiles:
 
     def find(self, path: str) -> str | None:
         """The file that a row names, or None where there is no such file."""
-        name = self.resolve(path)
-        if not name or label_number(name) is not None:
+        name = "".join(_split(path.strip()))
+        if not name or leads_out(name) or label_number(name) is not None:
             return None
         if name not in self._asked:
             self._asked[name] = (self._root / name).is_file()
@@ -160,8 +160,9 @@ class RemoteFiles:
         return False
 
     def resolve(self, path: str) -> str | None:
-        """The file that a row names, which need not be there: then its turn to be packed says so."""
-        return None if leads_out(path.strip()) else "".join(_split(path.strip()))
+        """As ``find``; what was not looked for is taken to be there: else its turn to be packed says so."""
+        name = "".join(_split(path.strip()))
+        return None if leads_out(name) or not self._asked.get(name, True) else name
 
 
 class Listing(NamedTuple):
@@ -196,11 +197,12 @@ def read(path: Path, known: Known, *, labels_alone: bool) -> Listing:
 
 
 def is_list(path: Path, known: Known) -> bool:
-    """Whether the rows at the start of ``path`` name files that are ``known``, whatever else is wrong with them."""
+    """Whether rows at the start of ``path`` name files that are ``known``, whatever else is wrong with them."""
     start = files.read(path, 0, 2**16)
     lines = start.decode(_encoding(start), "replace").replace("\r", "\n").split("\n")
     sample = [line for line in lines if line.strip()][:_SAMPLE]
-    return any(known.find(cell) for sign in _DELIMITERS for line in sample for cell in _fields(line, sign)[:4])
+    rows = [row for sign in _DELIMITERS for row in (_fields(line, sign) for line in sample) if len(row) > 1]
+    return any(known.find(cell) for row in rows for cell in row[:4])
 
 
 def has_mark(start: bytes) -> bool:
@@ -359,8 +361,9 @@ def _read_rows(text: _Text, delimiter: str) -> Listing:
     if columns.number is not None:
         _refuse_unless_row_numbers(text, table)
     named, missing = _resolved(text, table)
-    if may_be_header and (missing or first[columns.label].strip() in table.labels):
-        text.refuse(first_line, f"no header, and no file {_short(first[path])} in {known.place}: {_UNCLEAR}")
+    _refuse_header_among(text, table, missing, first if is_header or may_be_header else [])
+    if may_be_header and (0 < len(missing) < len(named) or first[columns.label].strip() in table.labels):
+        text.refuse(first_line, f"{_short(first[path])} is no file in {known.place}, and may be a header: {_UNCLEAR}")
     classes, labels = _labelled(text, table.lines, table.labels)
     return Listing(_with_names(text, table, classes, labels), table.lines, labels, named, missing)
 
@@ -384,16 +387,17 @@ def _is_header(first: list[str], known: Known) -> bool:
 
 
 def _may_be_header(rows: list[list[str]], path: int, known: Known) -> bool:
-    """Whether the first row alone names no file, and resembles none that does: then all others have to name one."""
-    first, others = rows[0], rows[1:]
-    if not others or known.find(first[path]) or not all(len(row) > path and known.find(row[path]) for row in others):
-        return False
+    """Whether the first row names no file, and resembles none that does: then all others have to."""
+    first, others = rows[0], [row for row in rows[1:] if len(row) > path]
     rest = [i for i in range(len(first)) if i != path]
-    return not (
-        re.search(r"[\d./\\]", first[path])
-        or any(label_number(first[i]) is not None for i in rest if first[i].strip())
-        or any(len(row) > i and row[i].strip() == first[i].strip() for row in others for i in rest)
-    )
+    if not others or known.find(first[path]) or re.search(r"[\d./\\]", first[path]):
+        return False
+    if any(label_number(first[i].strip()) is not None for i in rest):
+        return False
+    if any(_is_numbers(others, i) for i in rest):  # and a word above them
+        return True
+    is_label = any(len(row) > i and row[i].strip() == first[i].strip() for row in others for i in rest)
+    return not is_label and all(re.search(r"[\d./\\]", row[path]) for row in others)
 
 
 def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_header: bool) -> _Columns:
@@ -467,6 +471,15 @@ def _resolved(text: _Text, table: _Rows) -> tuple[list[str], list[tuple[int, str
                     line, f"two images have the key {_short(file)}, and line {seen[file]} is the first: keep one"
                 )
     return named, missing
+
+
+def _refuse_header_among(text: _Text, table: _Rows, missing: list[tuple[int, str]], header: list[str]) -> None:
+    """A header further down, as in lists that were joined, would be an image that is not there, and a class."""
+    words = {cell.strip() for cell in header}
+    labels = dict(zip(table.lines, table.labels)) if missing else {}
+    for line, path in missing:
+        if {path, labels[line]} <= words or _is_header([path, labels[line]], text.known):
+            text.refuse(line, f"a header, {_short(path)} and {_short(labels[line])}, below the first row: remove it")
 
 
 def _refuse_unless_row_numbers(text: _Text, table: _Rows) -> None:
