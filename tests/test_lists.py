@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 from conftest import FORMATS, image_bytes, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_build import files_of
 from test_sources_kinds import tar_of
 
 import ingest
 from ingest.cli import main
+from ingest.dataset import Dataset
 from ingest.errors import SourceError
-from ingest.sources import NO_CLASS, Source, label_all, listing, open_source
+from ingest.sources import NO_CLASS, Source, label_all, open_source
 
 NAMES = [f"IMG_{i:04d}.jpg" for i in range(10)]
 SPACED = [f"my cat {i}.jpg" for i in range(10)]
@@ -48,6 +51,7 @@ def said(source: Source) -> dict[str, str]:
     return {entry.key: source.classes[entry.label] for entry in source.entries}
 
 
+NAMED = [f"c{label:02d}" for label in LABELS]
 NUMBERED = {name: f"{label:02d}" for name, label in zip(NAMES, LABELS)}
 WORDED = dict(zip(NAMES, WORDS))
 
@@ -62,7 +66,7 @@ RIGHT: dict[str, tuple[str | bytes, dict[str, str]]] = {
     "words with a blank": (rows(NAMES, [f"a {w}" for w in WORDS]), {n: f"a {w}" for n, w in WORDED.items()}),
     "quoted": (rows([f'"{n}"' for n in NAMES], [f'"{w}"' for w in WORDS]), WORDED),
     "quoted, a comma within": (rows(NAMES, [f'"{w}, a"' for w in WORDS]), {n: f"{w}, a" for n, w in WORDED.items()}),
-    "quoted, after blanks": (rows(NAMES, [f'"{w}, a"' for w in WORDS], by=", "), {n: f"{w}, a" for n, w in WORDED.items()}),
+    "quoted, after blanks": (rows(NAMES, [f'"{w}"' for w in WORDS], by=", "), WORDED),
     "a quote within": (rows(NAMES, ['5" ' + w for w in WORDS]), {n: f'5" {w}' for n, w in WORDED.items()}),
     "CRLF": (rows(NAMES, LABELS, end="\r\n"), NUMBERED),
     "CR": (rows(NAMES, LABELS, end="\r"), NUMBERED),
@@ -80,9 +84,7 @@ RIGHT: dict[str, tuple[str | bytes, dict[str, str]]] = {
     "header of a label that nobody knows": ("image,tier\n" + rows(NAMES, WORDS), WORDED),
     "header, other columns": ("w,path,h,class,at\n" + rows(range(10), NAMES, range(10), WORDS, range(10)), WORDED),
     "header, label first": ("label,file\n" + rows(LABELS, NAMES), NUMBERED),
-    "header, numbers and names": ("file,class,class_id\n" + rows(NAMES, [f"c{n:02d}" for n in LABELS], LABELS), {
-        **{n: f"c{label}" for n, label in NUMBERED.items()}
-    }),
+    "header, numbers and names": ("file,class,class_id\n" + rows(NAMES, NAMED, LABELS), dict(zip(NAMES, NAMED))),
     "header after a blank line": ("\n  \npath,label\n" + rows(NAMES, LABELS), NUMBERED),
     "label first": (rows(WORDS, NAMES), WORDED),
     "label first, numbers": (rows(LABELS, NAMES, by=" "), NUMBERED),
@@ -93,7 +95,7 @@ RIGHT: dict[str, tuple[str | bytes, dict[str, str]]] = {
     "points": (rows(NAMES, [f"{n}.0" for n in LABELS]), NUMBERED),
     "as numpy writes numbers": (rows(NAMES, [f"{n:.18e}" for n in LABELS], by=" "), NUMBERED),
     "leading zeros": (rows(NAMES, [f"{n:03d}" for n in LABELS]), NUMBERED),
-    "class names": (rows(NAMES, LABELS, [f"c{n:02d}" for n in LABELS]), {n: f"c{label}" for n, label in NUMBERED.items()}),
+    "class names": (rows(NAMES, LABELS, NAMED), dict(zip(NAMES, NAMED))),
     "empty last column": (rows(NAMES, LABELS, [""] * 10), NUMBERED),
     "empty last rows": (rows(NAMES, LABELS) + ",,\n , \n\n", NUMBERED),
     "comments": ("# ours\n#,\n" + rows(NAMES, LABELS) + "# IMG_0000.jpg,5\n", NUMBERED),
@@ -153,7 +155,7 @@ EXPECTED = "give a path and a label a line"
 REFUSED: dict[str, tuple[str | bytes, str]] = {
     "unbalanced quote": (lines_but(3, '"IMG_0002.jpg,2'), r"line 3: a quote that is not closed"),
     "two unbalanced quotes": (
-        "\n".join([*lines_but(3, '"IMG_0002.jpg,2').splitlines()[:5], 'IMG_0005.jpg,1"', *rows(NAMES, LABELS).splitlines()[6:]]),
+        lines_but(3, '"IMG_0002.jpg,2').replace("IMG_0005.jpg,1", 'IMG_0005.jpg,1"'),
         "line 3: a quote that is not closed",
     ),
     "unbalanced quote, the first line": (lines_but(1, '"IMG_0000.jpg,3'), "line 1: a quote that is not closed"),
@@ -172,19 +174,19 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "long field, quoted": (lines_but(2, f'IMG_0001.jpg,"{"x" * 200_000}"'), "line 2: a field of more than 131,072"),
     "absolute path": (rows([f"/data/{n}" for n in NAMES], LABELS), "line 1: '/data/IMG_0000.jpg': give a path below"),
     "absolute path within": (lines_but(2, "{folder}/IMG_0001.jpg,10"), "line 2: .*: give a path below"),
-    "path that leads out": (lines_but(7, "../without/IMG_0006.jpg,2"), "line 7: '../without/IMG_0006.jpg': give a path below"),
-    "path that leads in and out": (lines_but(7, "a/../IMG_0006.jpg,2"), "line 7: 'a/../IMG_0006.jpg': give a path below"),
-    "twice, the same": (rows(NAMES, LABELS) + "IMG_0003.jpg,0\n", "line 11: two images have the key 'IMG_0003.jpg', and line 4"),
-    "twice, other labels": (lines_but(9, "./IMG_0000.jpg,7"), "line 9: two images have the key 'IMG_0000.jpg', and line 1"),
-    "twice, without suffix": (rows(NAMES, LABELS) + "IMG_0003,0\n", "line 11: two images have the key 'IMG_0003.jpg', and line 4"),
+    "path that leads out": (lines_but(7, "../without/IMG_0006.jpg,2"), "line 7: .*: give a path below"),
+    "path that leads in and out": (lines_but(7, "a/../IMG_0006.jpg,2"), "line 7: .*: give a path below"),
+    "twice, the same": (rows(NAMES, LABELS) + "IMG_0003.jpg,0\n", "line 11: two images have .*, and line 4"),
+    "twice, other labels": (lines_but(9, "./IMG_0000.jpg,7"), "line 9: two images have .*, and line 1"),
+    "twice, without suffix": (rows(NAMES, LABELS) + "IMG_0003,0\n", "line 11: two images have .*, and line 4"),
     "NUL": (lines_but(6, "IMG_0005.jpg\0,1"), "line 6: a NUL byte"),
     "UTF-16 without a mark": (rows(NAMES, LABELS).encode("utf-16-le"), "line 1: a NUL byte: save .* UTF-8"),
-    "latin-1": (lines_but(8, "IMG_0007.jpg,\xe4").encode("latin-1"), "line 8: byte 0xE4 is not UTF-8: save the list as UTF-8"),
+    "latin-1": (lines_but(8, "IMG_0007.jpg,\xe4").encode("latin-1"), "line 8: byte 0xE4 is not UTF-8: save"),
     "latin-1, CR": (lines_but(8, "x,\xe4").replace("\n", "\r").encode("latin-1"), "line 8: byte 0xE4 is not UTF-8"),
-    "half of UTF-16": (("\ufeff" + rows(NAMES, LABELS)).encode("utf-16-le") + b"\0\xd8", "line 11: byte 0x00 is not UTF-16"),
-    "a word among numbers": (lines_but(6, "IMG_0005.jpg,1O"), "line 6: label '1O' is a word, '3' in line 1 a number: give whole"),
-    "a number among words": (rows(NAMES, ["a", "b", "7", *"cdefghi"]), "line 1: label 'a' is a word, '7' in line 3 a number"),
-    "fraction": (rows(NAMES, [f"{n}.5" for n in LABELS]), "line 1: label '3.5': give whole numbers from 0 to 999999, or words"),
+    "half of UTF-16": (("\ufeff" + rows(NAMES, LABELS)).encode("utf-16-le") + b"\0\xd8", "line 11: byte 0x00 is not"),
+    "a word among numbers": (lines_but(6, "IMG_0005.jpg,1O"), "line 6: label '1O' is a word, '3' in line 1 a number"),
+    "a number among words": (rows(NAMES, ["a", "b", "7", *"cdefghi"]), "line 1: label 'a' is a word, '7' in line 3"),
+    "fraction": (rows(NAMES, [f"{n}.5" for n in LABELS]), "line 1: label '3.5': give whole numbers from 0"),
     "comma in a number": (rows(NAMES, [f"{n},0" for n in LABELS], by=";"), "line 1: label '3,0': give whole numbers"),
     "negative": (lines_but(3, "IMG_0002.jpg,-1"), "line 3: label '-1': give whole numbers from 0 to 999999"),
     "huge": (lines_but(3, "IMG_0002.jpg,1000000"), "line 3: label '1000000': give whole numbers"),
@@ -192,12 +194,12 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "hugest": (lines_but(3, "IMG_0002.jpg,1e999"), "line 3: label '1e999': give whole numbers"),
     "four columns": (rows(NAMES, LABELS, WORDS, WORDS), "line 1: 4 columns: what each column is cannot be told"),
     "three columns, numbers last": (rows(NAMES, WORDS, LABELS), "line 1: numbers in the third column"),
-    "label, path, class name": (rows(LABELS, NAMES, WORDS), "line 1: three columns, of which the paths are not the first"),
+    "label, path, class name": (rows(LABELS, NAMES, WORDS), "line 1: three columns, of which the paths"),
     "numbers that may be labels": (rows(range(10), NAMES, "abcdefghij"), "line 1: three columns"),
     "header without a label": ("index,path\n" + rows(range(10), NAMES), "line 1: a path and a label are needed"),
     "header of too many": ("path,size,kind,place\n" + rows(NAMES, WORDS, WORDS, WORDS), "line 1: 4 columns"),
-    "header further down": (rows(NAMES, WORDS) + "path,label\n", "line 11: a header, 'path' and 'label', below the first"),
-    "header twice": ("x,y\n" + rows(NAMES, WORDS) + "x,y\n", "line 1: no header|line 12: a header, 'x' and 'y', below the first"),
+    "header further down": (rows(NAMES, WORDS) + "path,label\n", "line 11: a header, 'path' and 'label', below"),
+    "header twice": ("x,y\n" + rows(NAMES, WORDS) + "x,y\n", "line 12: two images have the key 'x'"),
     "names alone": ("\n".join(NAMES), "line 1: 'IMG_0000.jpg' is an image, without a label|has no label"),
     "names alone, without suffix": ("\n".join(n[:-4] for n in NAMES), "line 1: 'IMG_0000' is an image|has no label"),
     "nothing": ("", "no rows in it: give a path and a label"),
@@ -210,7 +212,7 @@ def test_lists_that_are_refused(tmp_path: Path, kind: str):
     text, message = REFUSED[kind]
     text = text.replace("{folder}", str(tmp_path / "with")) if isinstance(text, str) else text
     data = text.encode() if isinstance(text, str) else text
-    images = {name: b"1" for name in NAMES}
+    images = dict.fromkeys(NAMES, b"1")
     put(
         tmp_path,
         {"labels.csv": data, **{f"with/{name}": image for name, image in images.items()}, "with/list.csv": data},
@@ -363,9 +365,9 @@ def test_a_label_a_line(tmp_path: Path):
         labelled(gzip.compress(good[0].encode()))
     with pytest.raises(SourceError, match="labels: compressed, and not the devkit"):
         labelled(gzip.compress(tar_of({"a": bytes(range(256)) * 9}))[:-40])
-    with pytest.raises(SourceError, match="no file with labels in it|cannot be read"):
+    with pytest.raises(SourceError, match=r"no file with labels in it|cannot be read"):
         open_source(tmp_path / "photos", "/dev/null")
-    with pytest.raises(SourceError, match="cannot be read|no file with labels in it"):
+    with pytest.raises(SourceError, match=r"no file with labels in it|cannot be read"):
         open_source(tmp_path / "photos", tmp_path / "nowhere")
 
 
@@ -390,11 +392,131 @@ def test_a_list_may_lie_in_a_bucket():
     assert said(open_source(f"{root}/list.csv")) == WORDED
     with fsspec.open(f"{root}/list.csv", "w") as file:
         file.write(rows([f"x{name}" for name in NAMES], WORDS))
-    with pytest.raises(SourceError, match="not a source: line 1 names 'xIMG_0000.jpg'"):
+    with pytest.raises(SourceError, match=r"not a source: line 1 names 'xIMG_0000.jpg'"):
         open_source(f"{root}/list.csv")
 
 
 def test_classes_are_never_empty_or_made_of_numbers_that_are_none():
     assert label_all(["1.0", "0", "", "-1", "2e0"]) == (("0", "1", "2"), [1, 0, NO_CLASS, NO_CLASS, 2])
     assert label_all(["b", "", "a"]) == (("a", "b"), [1, NO_CLASS, 0])
-    assert label_all([]) == label_all([""])[:1] + ([],) == ((), [])
+    assert label_all([]) == ((), []) and label_all([""]) == ((), [NO_CLASS])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_packed_is_what_the_list_says(tmp_path: Path, format: str, capsys: pytest.CaptureFixture[str]):
+    images = {name: image_bytes("JPEG", (16 + i, 16)) for i, name in enumerate(SPACED)}
+    put(tmp_path / "photos", images)
+    put(tmp_path, {"labels.csv": rows([*SPACED, "gone.jpg"], [f"{n}.0" for n in [*LABELS, 1]], by=";").encode()})
+    words = ["build-shards", tmp_path / "photos", tmp_path / "out", "--labels", tmp_path / "labels.csv"]
+    assert main([*map(str, words), "--format", format, "--workers", "0"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("packed 10 of 11 files (0 converted, 0 quarantined, 1 passed over)\n")
+    assert "passed over: 1 images that have a label and are not there\n" in said
+    dataset = Dataset(tmp_path / "out")
+    assert {dataset[i].key: dataset[i].label for i in range(10)} == dict(zip(SPACED, LABELS))
+    assert dataset.manifest.classes == tuple(f"{i:02d}" for i in range(11))
+
+
+@pytest.mark.parametrize(
+    "line", ['"my cat 3.jpg;1', "../my cat 3.jpg;1", "my cat 33.jpg;1", "my cat 3.jpg;", "my cat 3.jpg;x"]
+)
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_refused_is_refused_before_anything_is_packed(
+    tmp_path: Path, format: str, line: str, capsys: pytest.CaptureFixture[str]
+):
+    lines = rows(SPACED, LABELS, by=";").splitlines()
+    put(tmp_path / "photos", {name: image_bytes("JPEG", (16, 16)) for name in SPACED})
+    put(tmp_path / "photos", {"list.csv": "\n".join([*lines[:3], line, *lines[4:]]).encode()})
+    for labels in ([], ["--labels", str(tmp_path / "photos/list.csv")]):
+        source = tmp_path / "photos" / ("" if labels else "list.csv")
+        words = ["build-shards", str(source), str(tmp_path / "out"), "--format", format, *labels]
+        assert main(words) == 1
+        said = capsys.readouterr()
+        assert "list.csv: " in said.err and "line 4" in said.err and said.err.count("\n") == 1 and said.out == ""
+        assert not (tmp_path / "out").exists()
+
+
+# Names and labels of every kind that a list can hold; a blank at an end or a quote in front needs quotes of its own.
+NAME = st.text(st.sampled_from("abcXYZ019 _-.#'\"()\u00e4\u96f2"), min_size=1, max_size=8).map(
+    lambda text: text + "x.jpg"
+)
+WORD = st.text(st.sampled_from("abcz -,;'\"\u00e4\u96f2"), min_size=1, max_size=6).filter(lambda text: text.strip())
+
+
+@st.composite
+def lists(draw: st.DrawFn) -> tuple[bytes, dict[str, str], list[str], bool]:
+    """A well-formed list in any dialect, what it says, its classes, and whether its labels are numbers."""
+    names = draw(st.lists(NAME.map(str.strip), min_size=2, max_size=20, unique_by=lambda name: name.lower()))
+    numbers = draw(st.booleans())
+    labels: list[str]
+    if numbers:
+        values = draw(st.lists(st.integers(0, 120), min_size=len(names), max_size=len(names)))
+        form = draw(st.sampled_from(["{}", "{}.0", "{:04d}", "{:.6f}", "+{}"]))
+        labels, classes = [form.format(value) for value in values], [f"{i}" for i in range(max(values) + 1)]
+        classes = [name.zfill(len(classes[-1])) for name in classes]
+        said = {name: classes[value] for name, value in zip(names, values)}
+    else:
+        kinds = draw(st.lists(WORD.map(str.strip), min_size=2, max_size=4, unique=True))
+        labels = draw(st.lists(st.sampled_from(kinds), min_size=len(names), max_size=len(names)))
+        said, classes = dict(zip(names, labels)), sorted(set(labels), key=str.encode)
+    columns = {"path": names, "label": labels}
+    if numbers and draw(st.booleans()):
+        columns["name"] = [f"c{said[name]}" for name in names]
+        classes = [f"c{name}" if f"c{name}" in columns["name"] else name for name in classes]
+        said = dict(zip(names, columns["name"]))
+    header = draw(st.sampled_from([None, ("path", "label", "name"), ("File Name", "CLASS_ID", "class-name")]))
+    if header:
+        columns |= {"": [str(i) for i in range(len(names))]} if draw(st.booleans()) else {}
+        order = draw(st.permutations(list(columns)))
+        called = dict(zip(("path", "label", "name", ""), (*header, "")))
+    else:
+        order = list(columns)
+        order.reverse() if len(order) == 2 and draw(st.booleans()) else None
+    end, delimiter = (
+        draw(st.sampled_from(["\n", "\r\n", "\r"])),
+        draw(st.sampled_from("\t,;" + " " * (len(order) == 2))),
+    )
+    quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=end)
+    if header:
+        writer.writerow([called[column] for column in order])
+    for row in zip(*(columns[column] for column in order)):
+        text.write(draw(st.sampled_from(["", "", "", end, f"# a comment, {end}"])))
+        writer.writerow(row)
+    mark = draw(st.sampled_from([("", "utf-8"), ("\ufeff", "utf-8"), ("\ufeff", "utf-16-le"), ("\ufeff", "utf-16-be")]))
+    return (mark[0] + text.getvalue()).encode(mark[1]), said, classes, numbers
+
+
+@settings(max_examples=int(os.environ.get("INGEST_LISTS", "300")))
+@given(lists())
+def test_lists_in_every_dialect_are_equal_as_a_source_and_as_labels(
+    tmp_path_factory: pytest.TempPathFactory, made: tuple[bytes, dict[str, str], list[str], bool]
+):
+    data, expected, classes, _ = made
+    folder = tmp_path_factory.mktemp("list")
+    one, other = sources(folder, data, list(expected))
+    for source in (one, other):
+        assert said(source) == dict(sorted(expected.items(), key=lambda row: row[0].encode()))
+        assert source.classes == tuple(classes) and source.passed_over == {}
+    assert one.entries.fingerprint(one.classes) == other.entries.fingerprint(other.classes)
+    shutil.rmtree(folder)
+
+
+@settings(max_examples=6)
+@given(lists(), st.sampled_from(FORMATS))
+def test_and_give_equal_data_sets(
+    tmp_path_factory: pytest.TempPathFactory, made: tuple[bytes, dict[str, str], list[str], bool], format: str
+):
+    data, expected, classes, _ = made
+    folder = tmp_path_factory.mktemp("list")
+    put(folder / "photos", {name: image_bytes("JPEG", (8 + i, 8)) for i, name in enumerate(expected)})
+    put(folder, {"labels": data})
+    ingest.build_shards(folder / "photos", folder / "a", format=format, workers=0, labels=folder / "labels")
+    put(folder / "photos", {"list.csv": data})
+    ingest.build_shards(folder / "photos" / "list.csv", folder / "b", format=format, workers=0)
+    assert files_of(folder / "a") == files_of(folder / "b")
+    dataset = Dataset(folder / "a")
+    records = [dataset[i] for i in range(len(dataset))]
+    assert {record.key: classes[record.label] for record in records} == expected
+    assert all(record.width == 8 + list(expected).index(record.key) for record in records)
