@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ingest import files
 from ingest.errors import OptionError, SourceError
-from ingest.sources import label_all, listing
+from ingest.sources import NO_CLASS, label_all, listing
 
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
@@ -35,7 +35,8 @@ def labels_of(path: Path, names: list[str]) -> Labels:
     That is the devkit (its archive, its folder, or the ground truth in it), whose labels become those of the sorted
     synsets, as a training folder's are; a list with a label a line, for the images in the order of their names; or a
     list of paths and labels, as ``listing`` reads it, which may name other images, too: its classes are those of all
-    its rows. Raises SourceError where they do not fit.
+    its rows. A hidden file, ``.NAME``, needs no label: without one it has NO_CLASS. Raises SourceError where they do
+    not fit.
     """
     try:
         devkit = _find_devkit(path)
@@ -53,7 +54,7 @@ def _of_list(path: Path, names: list[str]) -> Labels:
     if rows.files is None:
         return _in_order(path, names, rows.classes, rows.labels)
     of_name = dict(zip(rows.files, rows.labels))
-    without = [name for name in names if name not in of_name]
+    without = [name for name in names if name not in of_name and not name.startswith(".")]
     if without:
         there = f"; line {rows.missing[0][0]} names {rows.missing[0][1]!r}, which is not there" if rows.missing else ""
         raise SourceError(
@@ -61,16 +62,17 @@ def _of_list(path: Path, names: list[str]) -> Labels:
             "each image needs a line, PATH LABEL"
         )
     passed_over = {NOT_THERE: len(rows.missing)} if rows.missing else {}
-    return Labels(rows.classes, [of_name[name] for name in names], passed_over)
+    return Labels(rows.classes, [of_name.get(name, NO_CLASS) for name in names], passed_over)
 
 
 def _in_order(path: Path, names: list[str], classes: tuple[str, ...], labels: list[int]) -> Labels:
-    if len(labels) != len(names):
+    images = sorted(name for name in names if not name.startswith("."))
+    if len(labels) != len(images):
         raise SourceError(
-            f"{path}: {len(labels)} labels for {len(names)} images: a label a line, or lines PATH LABEL, are needed"
+            f"{path}: {len(labels)} labels for {len(images)} images: a label a line, or lines PATH LABEL, are needed"
         )
-    of_name = dict(zip(sorted(names), labels))
-    return Labels(classes, [of_name[name] for name in names], {})
+    of_name = dict(zip(images, labels))
+    return Labels(classes, [of_name.get(name, NO_CLASS) for name in names], {})
 
 
 def _files(names: list[str]) -> listing.Files:

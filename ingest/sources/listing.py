@@ -236,7 +236,7 @@ class _Text:
             self._refuse_encoding(encoding)
 
     def records(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-        """The number and the fields of each row, without empty fields at its end. A row is a line."""
+        """The number and the fields of each row that is not empty. A row is a line."""
         reader = csv.reader(self.lines(), delimiter=delimiter, skipinitialspace=True, strict=True)
         done = 0
         try:
@@ -244,9 +244,7 @@ class _Text:
                 if reader.line_num > done + 1:
                     self.refuse(done + 1, "a quote that is not closed on this line: close it, or double it")
                 done = reader.line_num
-                while fields and not fields[-1].strip():
-                    fields.pop()
-                if fields:
+                if any(map(str.strip, fields)):
                     yield done, fields
         except csv.Error as error:
             if "field larger" in str(error):
@@ -286,11 +284,15 @@ def _encoding(data: bytes) -> str:
 def _fields(line: str, delimiter: str) -> list[str]:
     """The fields of a line by itself, without empty ones at its end; none where it is not understood."""
     try:
-        fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True), [])
+        return _trimmed(next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True), []))
     except csv.Error:
         return []
+
+
+def _trimmed(fields: list[str]) -> list[str]:
+    """Fields without empty ones at their end."""
     while fields and not fields[-1].strip():
-        fields.pop()
+        fields = fields[:-1]
     return fields
 
 
@@ -314,7 +316,8 @@ def _delimiter(sample: list[str], known: Known) -> str | None:
 def _read_labels(text: _Text) -> Listing:
     """A label a line."""
     lines, labels = array("q"), list[str]()
-    for line, fields in text.records(" "):
+    for line, row in text.records(" "):
+        fields = _trimmed(row)
         if len(fields) > 1 or any(sign in fields[0] for sign in "\t,;"):
             text.refuse(line, f"more than a label, as the lines before have: {_EXPECTED}, or quote the label")
         if not lines and not labels and _word(fields[0]) in _LABEL_WORDS:
@@ -351,13 +354,15 @@ def _read_rows(text: _Text, delimiter: str) -> Listing:
     """Rows of paths, labels and perhaps more."""
     known = text.known
     (first_line, first), *others = islice(text.records(delimiter), _SAMPLE)
-    rows = [first, *(fields for _, fields in others)]
+    rows = [_trimmed(first), *(fields for _, fields in others)]
     path = _path_column(rows, known)
     is_header = _is_header(first, known)
     may_be_header = not is_header and _may_be_header(rows, path, known)
+    if is_header or may_be_header:
+        rows[0] = first  # a header may leave its last column without a name
     columns = _columns(text, first_line, rows, path, is_header or may_be_header)
 
-    table = _table(text, delimiter, columns, skip=int(is_header or may_be_header))
+    table = _table(text, delimiter, columns, width=len(rows[0]), skip=int(is_header or may_be_header))
     if columns.number is not None:
         _refuse_unless_row_numbers(text, table)
     named, missing = _resolved(text, table)
@@ -422,16 +427,12 @@ def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_heade
     return _Columns(path, label, next(iter(names), None), index)
 
 
-def _table(text: _Text, delimiter: str, columns: _Columns, skip: int) -> _Rows:
-    """All rows but the first ``skip``. Raises SourceError where one has no path, no label, or more than the first."""
+def _table(text: _Text, delimiter: str, columns: _Columns, *, width: int, skip: int) -> _Rows:
+    """All rows but the first ``skip``. Raises SourceError where one has no path, no label, or more than ``width``."""
     table = _Rows(array("q"), [], [], [], [])
     copies: dict[str, str] = {}  # of each label and name one
-    width = 0
-    for number, (line, fields) in enumerate(text.records(delimiter)):
-        width = width or len(fields)
-        if number < skip:
-            continue
-        if len(fields) > width:
+    for line, fields in islice(text.records(delimiter), skip, None):
+        if len(fields) > width and len(fields := _trimmed(fields)) > width:
             text.refuse(line, f"{len(fields)} fields, and the first row has {width}: quote what belongs together")
         fields += [""] * (width - len(fields))
         label = fields[columns.label].strip()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ingest import files
 from ingest.errors import SourceError
-from ingest.sources import Entries, Entry, Source, listing
+from ingest.sources import NO_CLASS, Entries, Entry, Source, listing
 from ingest.sources.folder import FolderReader
 from ingest.sources.labels import labels_of
 
@@ -33,13 +33,12 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
     """The images in the folder ``path``, which has no folders in it, by the labels at ``labels``; None for a file."""
     if not path.is_dir():
         return None
-    found = [name for name in files.names_in(path) if not _is_same(path / name, labels)]
-    names = [name for name in found if not name.startswith(".")]
-    if any((path / name).is_dir() for name in names):
+    names = [name for name in files.names_in(path) if not _is_same(path / name, labels)]
+    if any((path / name).is_dir() for name in names if not name.startswith(".")):
         raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
     classes, numbers, passed_over = labels_of(labels, names)
-    entries = Entries(Entry(name, label) for name, label in zip(names, numbers))
-    hidden = {"hidden files": len(found) - len(names)} if len(found) > len(names) else {}
+    entries = Entries(Entry(name, label) for name, label in zip(names, numbers) if label != NO_CLASS)
+    hidden = {"hidden files": len(names) - len(entries)} if len(entries) < len(names) else {}
     return Source(classes, entries, FolderReader(path), passed_over={**hidden, **passed_over})
 
 
