@@ -56,7 +56,8 @@ def _of_list(path: Path, names: list[str]) -> Labels:
     of_name = dict(zip(rows.files, rows.labels))
     without = [name for name in names if name not in of_name and not name.startswith(".")]
     if without:
-        there = f"; line {rows.missing[0][0]} names {rows.missing[0][1]!r}, which is not there" if rows.missing else ""
+        line, other = rows.missing[0] if rows.missing else (0, "")
+        there = f"; line {line} names {listing.short(other)}, which is not there" if rows.missing else ""
         raise SourceError(
             f"{path}: no label for {len(without)} of {len(names)} images, such as {without[0]}{there}: "
             "each image needs a line, PATH LABEL"

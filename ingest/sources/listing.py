@@ -191,7 +191,7 @@ def read(path: Path, known: Known, *, labels_alone: bool) -> Listing:
     delimiter = _delimiter(sample, known)
     if delimiter is None:
         if not labels_alone:
-            raise SourceError(f"{path}: not a source: its first row, {_short(sample[0])}, has no label: {_EXPECTED}")
+            raise SourceError(f"{path}: not a source: its first row, {short(sample[0])}, has no label: {_EXPECTED}")
         return _read_labels(text)
     return _read_rows(text, delimiter)
 
@@ -256,7 +256,7 @@ class _Text:
         raise SourceError(f"{self.path}: line {line}: {problem}")
 
     def _names_a_file(self, line: str) -> bool:
-        return any(self.known.is_exact(cell) for sign in _DELIMITERS for cell in _fields(line, sign)[:1])
+        return any(self.known.is_exact(line.rstrip("\n").split(sign, 1)[0]) for sign in _DELIMITERS)
 
     def _refuse_encoding(self, encoding: str) -> NoReturn:
         try:
@@ -326,7 +326,7 @@ def _read_labels(text: _Text) -> Listing:
         labels.append(fields[0].strip())
     found = [(line, label) for line, label in zip(lines, labels) if text.known.find(label)]
     if len(found) == len(labels) > 0 or any(text.known.is_exact(label) for _, label in found):
-        text.refuse(found[0][0], f"{_short(found[0][1])} is an image, without a label: {_EXPECTED}")
+        text.refuse(found[0][0], f"{short(found[0][1])} is an image, without a label: {_EXPECTED}")
     classes, numbers = _labelled(text, lines, labels)
     return Listing(classes, lines, numbers, None, [])
 
@@ -368,7 +368,7 @@ def _read_rows(text: _Text, delimiter: str) -> Listing:
     named, missing = _resolved(text, table)
     _refuse_header_among(text, table, missing, first if is_header or may_be_header else [])
     if may_be_header and (0 < len(missing) < len(named) or first[columns.label].strip() in table.labels):
-        text.refuse(first_line, f"{_short(first[path])} is no file in {known.place}, and may be a header: {_UNCLEAR}")
+        text.refuse(first_line, f"{short(first[path])} is no file in {known.place}, and may be a header: {_UNCLEAR}")
     classes, labels = _labelled(text, table.lines, table.labels)
     return Listing(_with_names(text, table, classes, labels), table.lines, labels, named, missing)
 
@@ -395,9 +395,9 @@ def _may_be_header(rows: list[list[str]], path: int, known: Known) -> bool:
     """Whether the first row names no file, and resembles none that does: then all others have to."""
     first, others = rows[0], [row for row in rows[1:] if len(row) > path]
     rest = [i for i in range(len(first)) if i != path]
-    if not others or known.find(first[path]) or re.search(r"[\d./\\]", first[path]):
+    if not others or known.find(first[path]) or not _word(first[path]) or re.search(r"[\d./\\]", first[path]):
         return False
-    if any(label_number(first[i].strip()) is not None for i in rest):
+    if any(label_number(first[i].strip()) is not None or re.search(r"[./\\]", first[i]) for i in rest):
         return False
     if any(_is_numbers(others, i) for i in rest):  # and a word above them
         return True
@@ -458,10 +458,10 @@ def _resolved(text: _Text, table: _Rows) -> tuple[list[str], list[tuple[int, str
             file = path.strip()
             if leads_out(file):
                 text.refuse(
-                    line, f"{_short(file)}: give a path below {known.place}, without '..' and no slash before it"
+                    line, f"{short(file)}: give a path below {known.place}, without '..' and no slash before it"
                 )
             if known.is_ambiguous(file):
-                text.refuse(line, f"{_short(file)} may be any of several files in {known.place}: give its suffix")
+                text.refuse(line, f"{short(file)} may be any of several files in {known.place}: give its suffix")
             missing.append((line, file))
         named.append(file)
     if len(set(named)) < len(named):
@@ -469,7 +469,7 @@ def _resolved(text: _Text, table: _Rows) -> tuple[list[str], list[tuple[int, str
         for line, file in zip(table.lines, named):
             if seen.setdefault(file, line) != line:
                 text.refuse(
-                    line, f"two images have the key {_short(file)}, and line {seen[file]} is the first: keep one"
+                    line, f"two images have the key {short(file)}, and line {seen[file]} is the first: keep one"
                 )
     return named, missing
 
@@ -480,7 +480,7 @@ def _refuse_header_among(text: _Text, table: _Rows, missing: list[tuple[int, str
     labels = dict(zip(table.lines, table.labels)) if missing else {}
     for line, path in missing:
         if {path, labels[line]} <= words or _is_header([path, labels[line]], text.known):
-            text.refuse(line, f"a header, {_short(path)} and {_short(labels[line])}, below the first row: remove it")
+            text.refuse(line, f"a header, {short(path)} and {short(labels[line])}, below the first row: remove it")
 
 
 def _refuse_unless_row_numbers(text: _Text, table: _Rows) -> None:
@@ -499,12 +499,12 @@ def _labelled(text: _Text, lines: Sequence[int], labels: list[str]) -> tuple[tup
     numbers = {label: label_number(label) for label in dict.fromkeys(labels)}
     wrong = [label for label, number in numbers.items() if number == NO_CLASS or _COMMA.fullmatch(label)]
     if wrong:
-        text.refuse(lines[labels.index(wrong[0])], f"label {_short(wrong[0])}: {_LABELS}")
+        text.refuse(lines[labels.index(wrong[0])], f"label {short(wrong[0])}: {_LABELS}")
     words = [label for label, number in numbers.items() if number is None]
     if 0 < len(words) < len(numbers):
         number = next(label for label, number in numbers.items() if number is not None)
         line, other = (lines[labels.index(label)] for label in (words[0], number))
-        text.refuse(line, f"label {_short(words[0])} is a word, {_short(number)} in line {other} a number: {_LABELS}")
+        text.refuse(line, f"label {short(words[0])} is a word, {short(number)} in line {other} a number: {_LABELS}")
     return label_all(labels)
 
 
@@ -517,7 +517,7 @@ def _with_names(text: _Text, table: _Rows, classes: tuple[str, ...], labels: lis
         if not name:
             text.refuse(line, "no class name, and other lines have one: name all classes, or none")
         if names.setdefault(label, name) != name:
-            both = f"{_short(names[label])} and {_short(name)}"
+            both = f"{short(names[label])} and {short(name)}"
             text.refuse(line, f"image {number}: label {label} is {both}: give a class one name")
     return tuple(names.get(label, name) for label, name in enumerate(classes))
 
@@ -540,5 +540,6 @@ def _split(path: str) -> tuple[str, str]:
     return folder + slash, name
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text in quotes for a message, cut where it is long."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -47,7 +47,7 @@ def _open_list(table: Path) -> Source:
     rows = listing.read(table, _files(root), labels_alone=False)
     if rows.missing:
         line, name = rows.missing[0]
-        here = f"line {line} names {name!r}, which is not in {root}{_elsewhere(root, rows.missing[-1][1])}"
+        here = f"line {line} names {listing.short(name)}, which is not in {root}{_elsewhere(root, rows.missing[-1][1])}"
         if len(rows.missing) == len(rows.labels):
             raise SourceError(f"{table}: not a source: {here}: the paths in a list are relative to its own folder")
         count = f"{len(rows.missing)} of {len(rows.labels)} files"
