@@ -110,10 +110,10 @@ def _of_members(members: list[_Member], strays: list[_Member], reader: TarReader
     if labels is None:
         raise SourceError(f"{reader.paths[0]}: its images have no classes: give them with --labels FILE")
     sound = [member for member in members if not member.at[3]]
-    classes, numbers = labels_of(labels, [member.name for member in sound])
+    classes, numbers, passed_over = labels_of(labels, [member.name for member in sound])
     entries = [_entry(member, label) for member, label in zip(sound, numbers)]
     entries += [_entry(member, NO_CLASS) for member in [*members, *strays] if member.at[3]]
-    return Source(classes, Entries(entries), reader)
+    return Source(classes, Entries(entries), reader, passed_over=passed_over)
 
 
 def _source(members: Iterable[_Member], classes: list[str], strays: list[_Member], reader: TarReader) -> Source:
