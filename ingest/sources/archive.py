@@ -30,19 +30,15 @@ _LONGEST_NAME = 4095
 _LONGEST_PADDING_BYTES = 2**26
 """Zeros after an archive. tar pads to 10 KiB; far more are a file that got its full size before its content."""
 
-_LARGEST_IMAGE_BYTES = 2**29
-"""As many pixels as can be packed, uncompressed, with 16 bytes a pixel."""
-
 COMPRESSED = (b"\x1f\x8b", b"BZ", b"\xfd7")
 """The first bytes of what gzip, bzip2 and xz wrote."""
 
-SOUND, FOLDER, LINK, NO_FILE, OUTSIDE, NO_NAME, TOO_LARGE = range(7)
+SOUND, FOLDER, LINK, NO_FILE, OUTSIDE, NO_NAME = range(6)
 FAULTS = {
     LINK: "a link, not a regular file",
     NO_FILE: "a device, a pipe or a sparse file, not a regular file",
     OUTSIDE: "a name that leads out of the archive",
     NO_NAME: "a name that no file can have",
-    TOO_LARGE: f"more than {_LARGEST_IMAGE_BYTES:,} bytes, which no image has",
 }
 """What is wrong with a member. A FOLDER is a member, but no file."""
 
@@ -112,7 +108,7 @@ def is_header(block: bytes) -> bool:
 
 
 def is_compressed(start: bytes) -> bool:
-    """Whether a file that begins with ``start``, some MiB at most, is a compressed tar. Unpacks no more than a block."""
+    """Whether a file that begins with ``start``, a MiB at most, is a compressed tar. Unpacks no more than one block."""
     try:
         if start.startswith(b"\x1f\x8b"):
             return is_header(zlib.decompressobj(wbits=31).decompress(start, BLOCK_BYTES))
@@ -183,7 +179,7 @@ def _fault(kind: bytes, name: str, size_bytes: int, is_sparse: bool) -> int:
         return OUTSIDE
     if parts[-1] in ("", ".") or len(name) > _LONGEST_NAME:
         return NO_NAME
-    return TOO_LARGE if size_bytes > _LARGEST_IMAGE_BYTES else SOUND
+    return SOUND
 
 
 def _extended(file: IO[bytes], path: Path, header: bytes, at: int, end: int) -> tuple[dict[str, bytes], int]:

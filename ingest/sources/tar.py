@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -28,7 +28,8 @@ from ingest.sources.archive import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Mem
 from ingest.sources.labels import labels_of
 
 # What is wrong with an entry; its number is the last of the entry's `at`.
-_NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY = range(100, 107)
+_NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY, _TOO_LARGE = range(100, 108)
+_LARGEST_BYTES = 2**29  # as many pixels as can be packed, uncompressed, with 16 bytes each
 _FAULTS = archive.FAULTS | {
     _NO_FOLDER: "not in a class folder",
     _NO_LABEL: "no .cls beside it says its class, or one out of range",
@@ -37,32 +38,15 @@ _FAULTS = archive.FAULTS | {
     _HIDDEN: "hidden, and so in no class",
     _SEVERAL: "its key has several images, or several .cls: give each image a key and a .cls of its own",
     _NO_KEY: "not named KEY.SUFFIX, as a WebDataset's members are",
+    _TOO_LARGE: f"more than {_LARGEST_BYTES:,} bytes, which no image has",
 }
 
 # What an image is called in a WebDataset; whether it can be decoded is another question.
-_IMAGE_SUFFIXES = frozenset(
-    (
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "jp2",
-        "jls",
-        "jxl",
-        "png",
-        "webp",
-        "bmp",
-        "gif",
-        "tif",
-        "tiff",
-        "ppm",
-        "pgm",
-        "pbm",
-        "pnm",
-    )
-    + ("heic", "heif", "avif")
-)
-_COMPRESSED = re.compile(r".+\.(tar\.[a-z0-9]{1,4}|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
+_IMAGE_SUFFIXES = {
+    "jpg", "jpeg", "jpe", "jfif", "jp2", "jls", "jxl", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm",
+    "pnm", "heic", "heif", "avif",
+}  # fmt: skip
+_COMPRESSED = re.compile(r".+\.(tar\.(gz|bz2?|xz|lzma|zst|lz4|Z)|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
 _PLAIN_FIELD = re.compile(r"[a-z0-9_.-]{1,24}")
 
 _FIELDS = 20
@@ -99,13 +83,17 @@ class _Archives:
     strays: list[Member] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
 
-    def members(self) -> Iterator[Member]:
-        """The members of all. Raises SourceError at the end, which names all archives that cannot be read."""
+    def members(self, classes: Sequence[str] = ()) -> Iterator[Member]:
+        """The members of all, below the class of each archive where there are ``classes``.
+
+        Raises SourceError at the end, which names all archives that cannot be read.
+        """
         wrong = []
         for number, path in enumerate(self.paths):
             try:
                 with path.open("rb") as file:
-                    yield from self.kept(archive.members(file, path, number, 0))
+                    found = self.kept(archive.members(file, path, number, 0))
+                    yield from _in_class(found, classes[number], path) if classes else found
             except SourceError as error:
                 wrong.append(str(error))
             except OSError as error:
@@ -142,12 +130,13 @@ def open_tar(path: Path, labels: Path | None) -> Source | None:
     """The tar, or folder of tars, at ``path``; None where it is something else.
 
     Raises SourceError where an archive is cut short, damaged, compressed or cannot be read, or its images have no
-    classes; where several archives of a folder are, it says so of all.
+    classes. The error names all archives of a folder that are damaged.
     """
     if path.is_file():
         if not _is_tar(path):
             _refuse_compressed(path)
-            return None
+            if not _is_named_tar(path.name):
+                return None
         return _of_archive(_Archives((path,)), labels)
     here = None if labels else _archives_in(path)
     if here is None:
@@ -172,7 +161,8 @@ def _archives_in(folder: Path) -> _Archives | None:
         # A class without images is zeros alone; what else is named so is damaged, which shows when it is read.
         faults[path] = SOUND if _is_named_tar(path.name) else _NO_TAR
     faults |= {file: _HIDDEN for path in hidden for file in _files_in(path)}
-    strays = [Member(str(path.relative_to(folder)), 0, 0, 0, fault, False) for path, fault in faults.items() if fault]
+    above = len(folder.parts)
+    strays = [Member("/".join(path.parts[above:]), 0, 0, 0, fault, False) for path, fault in faults.items() if fault]
     passed_over: Counter[str] = Counter()
     for path, rule in rules.items():
         passed_over.update({rule: len(_files_in(path))} if rule else {})
@@ -216,39 +206,49 @@ def _in_class_tars(here: _Archives, members: list[Member]) -> Iterator[Member]:
             # An empty file is an archive without members to tar, too.
             found = archive.members(file, path, 0, outer.offset, outer.size_bytes) if outer.size_bytes else ()
             try:
-                for inner in here.kept(found):
-                    yield inner._replace(name=f"{_stem(outer.name)}/{inner.name}")
+                yield from _in_class(here.kept(found), _stem(outer.name), path)
             except SourceError as error:
                 damages.append(f"{error} (in {outer.name!r})")
     _refuse(damages)
 
 
+def _in_class(members: Iterable[Member], name: str, path: Path) -> Iterator[Member]:
+    """The members of a class's tar, below the class's name. Raises SourceError where a .cls says another class."""
+    for member in members:
+        if _is_cls(member):
+            raise SourceError(
+                f"{path}: it holds {member.name!r}, as a WebDataset does, and not the images of a class alone: "
+                "give a folder of the tars of a WebDataset, or remove it"
+            )
+        yield member._replace(name=f"{name}/{member.name}")
+
+
 def _of_archives(here: _Archives) -> Source:
     """The source of several archives: one for each class, or parts of a whole."""
-    peeked = [(path.name, members) for path in here.paths if (members := _first_members(path))]
+    # The first shows the kind, and a few members of each other whether it is of the same.
+    limits = [None, *[_PEEKED] * len(here.paths)]
+    peeked = [(path.name, found) for path, n in zip(here.paths, limits) if (found := _first_members(path, n))]
     folder = here.paths[0].parent
-    if any(_is_cls(member) for _, members in peeked for member in members):
-        return _of_images(here, list(here.members()), None)
-    if any(member.is_tar for _, members in peeked for member in members):
+    if any(member.is_tar for _, found in peeked for member in found):
         raise SourceError(f"{folder}: archives of archives: give one of them alone")
-    deep = [name for name, members in peeked if any("/" in member.name for member in members)]
+    deep = [name for name, found in peeked if 2 * sum("/" in member.name for member in found) >= len(found)]
     flat = [name for name, _ in peeked if name not in deep]
-    if deep and flat:
+    if any(_is_cls(member) for _, found in peeked for member in found) or (deep and not flat):
+        return _of_images(here, list(here.members()), None)
+    if deep:
         raise SourceError(
             f"{folder}: {deep[0]} holds CLASS/IMAGE files, and {flat[0]} images alone, as a class's archive does: "
             "give a folder of archives of one kind"
         )
-    if deep:
-        return _of_images(here, list(here.members()), None)
     classes = _class_names(folder, [path.name for path in here.paths])
-    return _of_classes(here, classes, (m._replace(name=f"{classes[m.archive]}/{m.name}") for m in here.members()))
+    return _of_classes(here, classes, here.members(classes))
 
 
-def _first_members(path: Path) -> list[Member]:
-    """The first sound members of an archive; none where it cannot be read, which shows when it is."""
+def _first_members(path: Path, count: int | None) -> list[Member]:
+    """The first sound members of an archive, or all; none where it cannot be read, which shows when it is."""
     with suppress(OSError, SourceError), path.open("rb") as file:
         found = _Archives((path,)).kept(archive.members(file, path, 0, 0))
-        return list(islice((member for member in found if not member.fault), _PEEKED))
+        return list(islice((member for member in found if not member.fault), count))
     return []
 
 
@@ -264,38 +264,47 @@ def _of_images(here: _Archives, members: list[Member], labels: Path | None) -> S
     _refuse_labels(here, labels)
     # A folder without images is a class, too, as it is on a disk.
     within = (m for m in members if m.fault not in (OUTSIDE, NO_NAME) and ("/" in m.name or m.fault == FOLDER))
-    classes = sorted(name for name in {m.name.split("/")[0] for m in within} if name and not name.startswith("."))
-    if all(member.name.count("/") > 1 for member in deep):
-        raise SourceError(
-            f"{here.paths[0]}: its folders ({', '.join(classes[:3])}) hold folders, not images: "
-            "pack an archive of CLASS/IMAGE files"
-        )
+    classes = {name for name in {m.name.split("/")[0] for m in within} if name and not name.startswith(".")}
     return _of_classes(here, classes, members)
 
 
 def _of_labelled(here: _Archives, members: list[Member], labels: Path | None) -> Source:
     """The source of images whose labels lie apart."""
-    if labels is None:
+    if labels is None and members:
         raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
     sound = [member for member in members if not member.fault]
-    classes, numbers = labels_of(labels, [member.name for member in sound])
+    classes, numbers = labels_of(labels, [member.name for member in sound]) if labels else ((), [])
     entries = [_entry(member, label) for member, label in zip(sound, numbers)]
     return here.source(classes, [*entries, *(_bad(member) for member in members if member.fault)])
 
 
-def _of_classes(here: _Archives, classes: list[str], members: Iterable[Member]) -> Source:
+def _of_classes(here: _Archives, classes: Iterable[str], members: Iterable[Member]) -> Source:
     """The source of members that lie in the folder of their class."""
     labels = {name: label for label, name in enumerate(sorted(classes))}
-    files_of_class = (member for member in members if member.fault != FOLDER)
-    entries = (_entry(member, labels.get(member.name.split("/")[0], NO_CLASS)) for member in files_of_class)
-    return here.source(labels, entries)
+    depths = set()
+
+    def entries() -> Iterator[Entry]:
+        for member in members:
+            if member.fault != FOLDER:
+                entry = _entry(member, labels.get(member.name.split("/")[0], NO_CLASS))
+                if entry.label != NO_CLASS:
+                    depths.add(entry.key.count("/"))
+                yield entry
+
+    source = here.source(labels, entries())
+    if depths and min(depths) > 1:
+        raise SourceError(
+            f"{here.paths[0]}: its folders ({', '.join(source.classes[:3])}) hold folders, not images: "
+            "pack an archive of CLASS/IMAGE files"
+        )
+    return source
 
 
 def _of_webdataset(here: _Archives, members: list[Member]) -> Source:
     """The source of samples, each an image, its .cls, and fields that are passed over.
 
-    WebDataset has the first dot of a name end its key. Here an image belongs to the .cls that shares most of its name up
-    to a dot: ``img_1.5x.jpg`` goes with ``img_1.5x.cls``, or else with ``img_1.cls``.
+    WebDataset has the first dot of a name end its key. Here an image belongs to the .cls that shares most of its name
+    up to a dot: ``img_1.5x.jpg`` goes with ``img_1.5x.cls``, or else with ``img_1.cls``.
     """
     images, texts, bad = _sorted_out(here, members)
     samples: dict[_Key, list[Member]] = {}
@@ -394,6 +403,8 @@ def _entry(member: Member, label: int, fault: int = _NO_FOLDER) -> Entry:
     """The entry of a member; ``fault`` says what is wrong with one whose label is NO_CLASS."""
     if member.fault or label == NO_CLASS:
         return _bad(member._replace(fault=member.fault or fault))
+    if member.size_bytes > _LARGEST_BYTES:
+        return _bad(member._replace(fault=_TOO_LARGE))
     return Entry(member.name, label, member[1:5])
 
 
@@ -443,14 +454,14 @@ def _read(path: Path, offset: int, size_bytes: int) -> bytes:
     try:
         data = files.read(path, offset, size_bytes)
     except OSError as error:
-        raise SourceError(f"{_cannot_be_read(path, error)}: mend it, then start again") from error
+        raise SourceError(_cannot_be_read(path, error)) from error
     if len(data) < size_bytes:
         raise SourceError(f"{path}: cut short: it ends before byte {offset + size_bytes}: fetch it again")
     return data
 
 
 def _cannot_be_read(path: Path, error: OSError) -> str:
-    return f"{path}: cannot be read ({error.strerror or error})"
+    return f"{path}: cannot be read ({error.strerror or error}): mend it, then start again"
 
 
 def _refuse(wrong: list[str]) -> None:
@@ -463,7 +474,7 @@ def _refuse(wrong: list[str]) -> None:
 def _refuse_labels(here: _Archives, labels: Path | None) -> None:
     if labels is not None:
         raise SourceError(
-            f"{here.paths[0]}: labels are for images without classes, and it has classes: give it without --labels"
+            f"{here.paths[0]}: labels are for images without folders, and it has folders, tars or .cls: classes"
         )
 
 
