@@ -24,9 +24,9 @@ Generator = np.random.Generator
 BLOCK = 512
 
 FIELDS = {
-    "name": (0, 100), "mode": (100, 108), "uid": (108, 116), "size": (124, 136), "mtime": (136, 148), "checksum": (148, 156),
-    "type": (156, 157), "link": (157, 257), "magic": (257, 265), "devices": (329, 345), "prefix": (345, 500),
-    "sparse": (386, 482), "has more": (482, 483), "real size": (483, 495),
+    "name": (0, 100), "mode": (100, 108), "uid": (108, 116), "size": (124, 136), "mtime": (136, 148),
+    "checksum": (148, 156), "type": (156, 157), "link": (157, 257), "magic": (257, 265), "devices": (329, 345),
+    "prefix": (345, 500), "sparse": (386, 482), "has more": (482, 483), "real size": (483, 495),
 }  # fmt: skip
 
 
@@ -75,7 +75,9 @@ def originals() -> tuple[bytes, ...]:
     image = np.random.default_rng(0).bytes(700)
     folders = {f"{name}/{i}.jpg": image for name in ("cat", "dog") for i in range(3)}
     strange = {f"cat/{'x' * 90}/{'y' * 60}.jpg": image, "dog/\u00fc.jpg": image, "README": b"", ".DS_Store": b"1"}
-    samples = {f"{i}.{suffix}": image if suffix == "jpg" else b"%d" % (i % 2) for i in range(3) for suffix in ("jpg", "cls")}
+    samples = {
+        f"{i}.{suffix}": image if suffix == "jpg" else b"%d" % (i % 2) for i in range(3) for suffix in ("jpg", "cls")
+    }
     result = []
     for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         inner = {f"{name}.tar": tar_of({"1.jpg": image, "2.jpg": image}, kind) for name in ("cat", "dog")}
@@ -83,9 +85,15 @@ def originals() -> tuple[bytes, ...]:
     result += [
         tar_of(folders) + tar_of({"cat/9.jpg": image}),
         member("a/1.jpg", image) + member("a/s", image, b"S", **{"real size": b"%011o\0" % 9000}) + END,
-        pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "a/s")) + member("s", b"1\n0\n4\n") + END,
+        pax(("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "a/s"))
+        + member("s", b"1\n0\n4\n")
+        + END,
         pax(("size", "700"), ("path", "a/1.jpg")) + member("b/1.jpg", image) + END,
-        member("a/1.jpg", image) + member("a/link", b"", b"2") + member("a/hard", b"", b"1") + member("a/pipe", b"", b"6") + END,
+        member("a/1.jpg", image)
+        + member("a/link", b"", b"2")
+        + member("a/hard", b"", b"1")
+        + member("a/pipe", b"", b"6")
+        + END,
     ]
     return tuple(result)
 
@@ -119,10 +127,12 @@ def spoil(data: bytearray, random: Generator) -> None:
     at = places[random.integers(len(places))]
     start, end = list(FIELDS.values())[random.integers(len(FIELDS))]
     width = end - start
+    kind = bytes([random.choice(list(b"01234567LKxgXSDMNVA\0"))])
+    in_binary = b"\x80" + int(random.integers(2**40)).to_bytes(11, "big")
     values = [
-        b"\xff" * width, bytes(width), b"7" * width, b"\x80" + b"\xff" * (width - 1), b"\x80".ljust(width, b"\0"), b"-1",
-        b"\x80" + int(random.integers(2**40)).to_bytes(11, "big"), b"9" * width, b" " * width, b"%o" % random.integers(5000),
-        b"../" * (width // 3), b"/" * width, b"\xc3(", random.bytes(width), bytes([random.choice(list(b"01234567LKxgXSDMNVA\0"))]),
+        b"\xff" * width, bytes(width), b"7" * width, b"\x80" + b"\xff" * (width - 1), b"\x80", in_binary, b"-1",
+        b"9" * width, b" " * width, b"%o" % random.integers(5000), b"../" * width, b"/" * width, b"\xc3(", kind,
+        random.bytes(width),
     ]  # fmt: skip
     value = values[random.integers(len(values))][:width]
     block = bytearray(data[at : at + BLOCK])
@@ -162,14 +172,34 @@ def extend(data: bytearray, random: Generator) -> None:
     """Have an extended header say something of a member."""
     numbers = ["0", "1", "700", "99999999999", "-1", "1" * 5000, "1e3", "", str(2**63), "\u0663"]
     number = numbers[random.integers(len(numbers))]
-    keys = ["size", "path", "GNU.sparse.map", "GNU.sparse.size", "GNU.sparse.realsize", "GNU.sparse.name", "hdrcharset", "mtime"]
+    keys = [
+        "size",
+        "path",
+        "GNU.sparse.map",
+        "GNU.sparse.size",
+        "GNU.sparse.realsize",
+        "GNU.sparse.name",
+        "hdrcharset",
+        "mtime",
+    ]
     keys = [keys[i] for i in random.integers(0, len(keys), random.integers(1, 4))]
     places = headers(data) or [0]
     at = places[random.integers(len(places))]
     data[at:at] = pax(*((key, number) for key in keys), kind=[b"x", b"g", b"X"][random.integers(3)])
 
 
-MUTATIONS: list[Callable[[bytearray, Generator], None]] = [spoil, spoil, spoil, spoil, flip, text, text, cut, splice, extend]
+MUTATIONS: list[Callable[[bytearray, Generator], None]] = [
+    spoil,
+    spoil,
+    spoil,
+    spoil,
+    flip,
+    text,
+    text,
+    cut,
+    splice,
+    extend,
+]
 
 
 def mutant(seed: int, number: int) -> bytes:

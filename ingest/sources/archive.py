@@ -79,9 +79,7 @@ def members(file: IO[bytes], path: Path, archive: int, start: int, size_bytes: i
             has_end |= len(header) == BLOCK_BYTES
             at = _after_zeros(file, path, at, end)
         elif not is_header(header):
-            raise _damaged(
-                path, f"byte {at} follows its end and is no archive" if has_end else f"no header at byte {at}"
-            )
+            raise _damaged(path, f"no header at byte {at}{', which follows its end' if has_end else ''}")
         elif header[156:157] in _EXTENDED:
             fields, at = _extended(file, path, header, at, end)
             (for_all if header[156:157] == _PAX_FOR_ALL else for_next).update(fields)
