@@ -163,9 +163,7 @@ def _archives_in(folder: Path) -> _Archives | None:
     faults |= {file: _HIDDEN for path in hidden for file in _files_in(path)}
     above = len(folder.parts)
     strays = [Member("/".join(path.parts[above:]), 0, 0, 0, fault, False) for path, fault in faults.items() if fault]
-    passed_over: Counter[str] = Counter()
-    for path, rule in rules.items():
-        passed_over.update({rule: len(_files_in(path))} if rule else {})
+    passed_over = Counter(rule for path, rule in rules.items() if rule for _ in _files_in(path))
     return _Archives(tuple(path for path, fault in faults.items() if not fault), strays, passed_over)
 
 
@@ -215,10 +213,10 @@ def _in_class_tars(here: _Archives, members: list[Member]) -> Iterator[Member]:
 def _in_class(members: Iterable[Member], name: str, path: Path) -> Iterator[Member]:
     """The members of a class's tar, below the class's name. Raises SourceError where a .cls says another class."""
     for member in members:
-        if _is_cls(member):
+        if not member.fault and _is_cls(member):
             raise SourceError(
                 f"{path}: it holds {member.name!r}, as a WebDataset does, and not the images of a class alone: "
-                "give a folder of the tars of a WebDataset, or remove it"
+                "give a folder of a WebDataset's tars alone, or remove the file"
             )
         yield member._replace(name=f"{name}/{member.name}")
 
