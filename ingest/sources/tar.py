@@ -28,7 +28,7 @@ from ingest.sources.archive import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Mem
 from ingest.sources.labels import labels_of
 
 # What is wrong with an entry; its number is the last of the entry's `at`.
-_NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY, _TOO_LARGE = range(100, 108)
+_NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY, _TOO_LARGE, _UNLABELLED = range(100, 109)
 _LARGEST_BYTES = 2**29  # as many pixels as can be packed, uncompressed, with 16 bytes each
 _FAULTS = archive.FAULTS | {
     _NO_FOLDER: "not in a class folder",
@@ -39,6 +39,7 @@ _FAULTS = archive.FAULTS | {
     _SEVERAL: "its key has several images, or several .cls: give each image a key and a .cls of its own",
     _NO_KEY: "not named KEY.SUFFIX, as a WebDataset's members are",
     _TOO_LARGE: f"more than {_LARGEST_BYTES:,} bytes, which no image has",
+    _UNLABELLED: "its label is missing or out of range",
 }
 
 # What an image is called in a WebDataset; whether it can be decoded is another question.
@@ -272,7 +273,7 @@ def _of_labelled(here: _Archives, members: list[Member], labels: Path | None) ->
         raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
     sound = [member for member in members if not member.fault]
     classes, numbers = labels_of(labels, [member.name for member in sound]) if labels else ((), [])
-    entries = [_entry(member, label) for member, label in zip(sound, numbers)]
+    entries = [_entry(member, label, _UNLABELLED) for member, label in zip(sound, numbers)]
     return here.source(classes, [*entries, *(_bad(member) for member in members if member.fault)])
 
 
@@ -305,31 +306,32 @@ def _of_webdataset(here: _Archives, members: list[Member]) -> Source:
     up to a dot: ``img_1.5x.jpg`` goes with ``img_1.5x.cls``, or else with ``img_1.cls``.
     """
     images, texts, bad = _sorted_out(here, members)
-    samples: dict[_Key, list[Member]] = {}
-    for image in images:
-        key = next((key for key in _keys(image) if key in texts), None)
-        if key is None:
-            bad.append(image._replace(fault=_NO_LABEL))
-        else:
-            samples.setdefault(key, []).append(image)
+    samples = _samples(images, texts)
+    bad += [image._replace(fault=_NO_LABEL) for image in samples.pop(None, [])]
     good: list[tuple[Member, str]] = []
-    for key, candidates in samples.items():
-        chosen = _chosen(here, key, candidates)
-        word = _word(here.paths[key[0]], texts[key][0])
-        if len(chosen) > 1 or len(texts[key]) > 1:
-            bad += [image._replace(fault=_SEVERAL) for image in chosen]
-        elif word:
+    for key, found in texts.items():
+        if key not in samples:
+            bad += [text._replace(fault=_NO_IMAGE) for text in found]
+            continue
+        _count_fields(here, ["cls"] * len(found))
+        chosen = _chosen(here, key, samples[key])
+        word = _word(here.paths[key[0]], found[0])
+        if len(chosen) == len(found) == 1 and word:
             good.append((chosen[0], word))
         else:
-            bad.append(chosen[0]._replace(fault=_NO_LABEL))
-    for key, found in texts.items():
-        if key in samples:
-            _count_fields(here, ["cls"] * len(found))
-        else:
-            bad += [text._replace(fault=_NO_IMAGE) for text in found]
+            fault = _SEVERAL if len(chosen) > 1 or len(found) > 1 else _NO_LABEL
+            bad += [image._replace(fault=fault) for image in chosen]
     classes, labels = label_all([word for _, word in good])
     entries = [_entry(image, label, _NO_LABEL) for (image, _), label in zip(good, labels)]
     return here.source(classes, _with_shards(here, [*entries, *map(_bad, bad)]))
+
+
+def _samples(images: list[Member], texts: dict[_Key, list[Member]]) -> dict[_Key | None, list[Member]]:
+    """The images of each .cls; those of None have none."""
+    samples: dict[_Key | None, list[Member]] = {}
+    for image in images:
+        samples.setdefault(next((key for key in _keys(image) if key in texts), None), []).append(image)
+    return samples
 
 
 def _sorted_out(here: _Archives, members: list[Member]) -> tuple[list[Member], dict[_Key, list[Member]], list[Member]]:
