@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -463,19 +464,21 @@ except (OSError, SourceError) as error:
 """
 
 
-def test_archives_without_permission_are_in_one_error(tmp_path: Path):
+def test_archives_without_permission_are_in_one_error():
     tar = tar_of({"1": b"1"})
-    put(tmp_path, {"a.tar": tar, "b.tar": tar, "c.tar": tar})
-    for place in (tmp_path, *tmp_path.parents[:3]):
-        place.chmod(place.stat().st_mode | 0o555)
-    for name in ("b.tar", "c.tar"):
-        (tmp_path / name).chmod(0)
-    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    denied = [f"{tmp_path / name}: cannot be read (Permission denied)" for name in ("b.tar", "c.tar")]
-    assert done.stdout.startswith(denied[0]) and denied[1] in done.stdout
-    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(tmp_path / "b.tar")], capture_output=True, text=True)
-    assert "Permission denied" in done.stdout, done.stderr
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are closed to others
+        folder = put(Path(name), {"a.tar": tar, "b.tar": tar, "c.tar": tar})
+        folder.chmod(0o755)
+        for closed in ("b.tar", "c.tar"):
+            (folder / closed).chmod(0)
+        said = []
+        for place in (folder, folder / "b.tar"):
+            done = subprocess.run([sys.executable, "-c", UNPRIVILEGED, str(place)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            said.append(done.stdout)
+    denied = [f"{folder / closed}: cannot be read (Permission denied)" for closed in ("b.tar", "c.tar")]
+    assert said[0].startswith(denied[0]) and denied[1] in said[0]
+    assert "Permission denied" in said[1]
 
 
 def test_an_archive_that_became_shorter_is_an_error(tmp_path: Path):
