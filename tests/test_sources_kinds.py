@@ -11,6 +11,7 @@ import lzma
 import pickle
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from conftest import image_bytes, put
 from test_build import files_of
 
 import ingest
+from ingest import manifest
 from ingest.errors import BadSampleError, SourceError
 from ingest.sources import NO_CLASS, Entry, Source, open_source
 
@@ -151,7 +153,11 @@ def test_and_the_same_shards(
         place = kind(originals, tmp_path / name)
         before = files_of(place) if place.is_dir() and name == "other" else {}
         ingest.build_shards(place, tmp_path / f"{name} shards", format="tfrecord", shards=4, workers=2)
-    assert files_of(tmp_path / "other shards") == files_of(tmp_path / "folder shards")
+    other, folder = (tmp_path / f"{name} shards" for name in ("other", "folder"))
+    # What is passed over, such as a WebDataset's .cls, is the source's.
+    manifests = [replace(ingest.load_manifest(place), passed_over={}) for place in (other, folder)]
+    assert manifests[0] == manifests[1]
+    assert {**files_of(other), manifest.NAME: b""} == {**files_of(folder), manifest.NAME: b""}
     assert before == {} or files_of(place) == before
 
 
@@ -277,14 +283,17 @@ def test_samples_of_webdataset_that_lack_a_part_are_not_lost(tmp_path: Path):
     source = open_source(put(tmp_path, {"x.tar": tar_of(members), "x.txt": b"notes"}))
     assert source.classes == ("0", "1")
     good = {entry.key: (entry.label, source.read(entry).data) for entry in source.entries if entry.label != NO_CLASS}
-    assert good == {"a.jpg": (1, b"1"), "b.JPG": (0, b"2"), "f.png": (0, b"7")}
+    assert good == {"a.jpg": (1, b"1"), "b.JPG": (0, b"2")}
+    several = "its key has several images, or several .cls: give each image a key and a .cls of its own"
     assert {entry.key: reason(source, entry.key) for entry in source.entries if entry.label == NO_CLASS} == {
         "c.jpg": "no .cls beside it says its class, or one out of range",
         "d.cls": "a .cls without an image beside it",
         "e.jpg": "no .cls beside it says its class, or one out of range",
-        "f.jpg": "no .cls beside it says its class, or one out of range",
+        "f.jpg": several,
+        "f.png": several,
         "x.txt": "not a tar, as the others are",
     }
+    assert source.passed_over == {"WebDataset .cls": 4, "WebDataset .seg.png": 1}
 
 
 def test_two_images_of_one_key_are_refused(tmp_path: Path):

@@ -5,40 +5,61 @@ a folder of such tars
 CLASS/IMAGE files        in one tar, or in a folder of tars
 WebDataset               KEY.jpg and KEY.cls, in one tar or in a folder of tars
 images without folders   ILSVRC2012_img_val.tar, with labels
+
+Every member is an entry, which is packed or quarantined with a reason, or is counted in ``Source.passed_over``. Folders
+do not count, nor does the tar of a class, since what is in it does.
 """
 
 from __future__ import annotations
 
-import tarfile
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from ingest import files
 from ingest.errors import BadSampleError, SourceError
 from ingest.sample import Sample
-from ingest.sources import NO_CLASS, Entries, Entry, Source, label_all
-from ingest.sources.labels import labels_of
-
-_BLOCK_BYTES = 512
-_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
+from ingest.sources import NO_CLASS, Entries, Entry, Source, archive, junk, label_all
+from ingest.sources.archive import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Member
+from ingest.sources.labels import Labels, labels_of
 
 # What is wrong with an entry; its number is the last of the entry's `at`.
-_SOUND, _LINK, _DEVICE, _OUTSIDE, _NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR = range(8)
-_FAULTS = {
-    _LINK: "a link, not a regular file",
-    _DEVICE: "a device, a pipe or a sparse file, not a regular file",
-    _OUTSIDE: "a name that leads out of the archive",
+_NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY, _TOO_LARGE, _UNLABELLED = range(100, 109)
+_LARGEST_BYTES = 2**29  # as many pixels as can be packed, uncompressed, with 16 bytes each
+_FAULTS = archive.FAULTS | {
     _NO_FOLDER: "not in a class folder",
     _NO_LABEL: "no .cls beside it says its class, or one out of range",
     _NO_IMAGE: "a .cls without an image beside it",
     _NO_TAR: "not a tar, as the others are",
+    _HIDDEN: "hidden, and so in no class",
+    _SEVERAL: "its key has several images, or several .cls: give each image a key and a .cls of its own",
+    _NO_KEY: "not named KEY.SUFFIX, as a WebDataset's members are",
+    _TOO_LARGE: f"more than {_LARGEST_BYTES:,} bytes, which no image has",
+    _UNLABELLED: "its label is missing or out of range",
 }
 
-# WebDataset's decoders go by these, too.
-_IMAGE_SUFFIXES = {"jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm"}
+# What an image is called in a WebDataset; whether it can be decoded is another question.
+_IMAGE_SUFFIXES = {
+    "jpg", "jpeg", "jpe", "jfif", "jp2", "jls", "jxl", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm",
+    "pnm", "heic", "heif", "avif",
+}  # fmt: skip
+_COMPRESSED = re.compile(r".+\.(tar\.(gz|bz2?|xz|lzma|zst|lz4|Z)|tgz|tbz2?|txz|tzst)", re.IGNORECASE)
+_PLAIN_FIELD = re.compile(r"[a-z0-9_.-]{1,24}")
+
+_FIELDS = 20
+"""Kinds of WebDataset's fields that are counted each by its name; how many there are, the archive says."""
+
+_CLS_BYTES = 1024
+"""The name or number of a class has no more."""
+
+_PEEKED, _NAMED = 8, 3
+"""First members by which an archive in a folder is known; damaged archives that an error names."""
+
+_Key = tuple[int, str]  # of a sample: its archive, and the name of its .cls without the suffix
 
 
 @dataclass(frozen=True)
@@ -49,221 +70,426 @@ class TarReader:
 
     def __call__(self, entry: Entry) -> Sample:
         """The bytes of a member."""
-        archive, offset, size_bytes, fault = entry.at
+        number, offset, size_bytes, fault = entry.at
         if fault:
             raise BadSampleError(_FAULTS[fault])
-        return Sample(entry.key, entry.label, _read(self.paths[archive], offset, size_bytes))
+        return Sample(entry.key, entry.label, _read(self.paths[number], offset, size_bytes))
 
 
-class _Member(NamedTuple):
-    """A file in an archive: where its bytes lie, and what is wrong with it."""
+@dataclass(frozen=True)
+class _Archives:
+    """The archives that are opened as one source, what else lies beside them, and what is passed over, by rule."""
 
-    name: str
-    at: tuple[int, int, int, int]
+    paths: tuple[Path, ...]
+    strays: list[Member] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    def members(self, classes: Sequence[str] = ()) -> Iterator[Member]:
+        """The members of all, below the class of each archive where there are ``classes``.
+
+        Raises SourceError at the end, which names all archives that cannot be read.
+        """
+        wrong = []
+        for number, path in enumerate(self.paths):
+            try:
+                with path.open("rb") as file:
+                    found = self.kept(archive.members(file, path, number, 0))
+                    yield from _in_class(found, classes[number], path) if classes else found
+            except SourceError as error:
+                wrong.append(str(error))
+            except OSError as error:
+                wrong.append(_cannot_be_read(path, error))
+        _refuse(wrong)
+
+    def kept(self, found: Iterable[Member]) -> Iterator[Member]:
+        """Those members that are not passed over."""
+        for member in found:
+            rule = next(filter(None, map(junk.rule, member.name.split("/"))), None)
+            if rule is None:
+                yield member
+            elif member.fault != FOLDER:
+                self.passed_over[rule] += 1
+
+    def source(self, classes: Iterable[str], entries: Iterable[Entry]) -> Source:
+        """The source of these entries, and of the strays."""
+        found = Entries(self._told_apart(chain(entries, map(_bad, self.strays))))
+        return Source(tuple(classes), found, TarReader(self.paths), passed_over=dict(self.passed_over))
+
+    def _told_apart(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """The entries, with their places in the keys of those that cannot be packed and are of the same name."""
+        seen = set()
+        for entry in entries:
+            if entry.label == NO_CLASS and entry.key in seen:
+                number, offset = entry.at[:2]
+                entry = entry._replace(key=f"{entry.key} ({self.paths[number].name}, byte {offset})")
+            elif entry.label == NO_CLASS:
+                seen.add(entry.key)
+            yield entry
 
 
 def open_tar(path: Path, labels: Path | None) -> Source | None:
     """The tar, or folder of tars, at ``path``; None where it is something else.
 
-    Raises SourceError where an archive is cut short or compressed, or its images have no classes.
+    Raises SourceError where an archive is cut short, damaged, compressed or cannot be read, or its images have no
+    classes. The error names all archives of a folder that are damaged.
     """
     if path.is_file():
+        if not _is_tar(path):
+            _refuse_compressed(path)
+            if not _is_named_tar(path.name):
+                return None
+        return _of_archive(_Archives((path,)), labels)
+    here = None if labels else _archives_in(path)
+    if here is None:
+        return None
+    return _of_archive(here, labels) if len(here.paths) == 1 else _of_archives(here)
+
+
+def _archives_in(folder: Path) -> _Archives | None:
+    """The tars in a folder that has no folders in it but hidden ones and junk; None where there are no tars."""
+    listing = sorted(folder.iterdir()) if folder.is_dir() else []
+    rules = {path: junk.rule(path.name) for path in listing}
+    hidden = [path for path in listing if path.name.startswith(".") and not rules[path]]
+    shown = [path for path in listing if not path.name.startswith(".") and not rules[path]]
+    if any(path.is_dir() for path in shown):
+        return None
+    faults, unread = _faults_of(shown)
+    if SOUND not in faults.values() and not any(_is_named_tar(path.name) for path in unread):
+        return None
+    _refuse([_cannot_be_read(path, error) for path, error in unread.items()])
+    for path in [path for path, fault in faults.items() if fault == _NO_TAR]:
         _refuse_compressed(path)
-        return _open_archives((path,), [], labels) if _is_tar(path, 0) else None
-    found = [] if labels else _files_alone_in(path)
-    archives = tuple(file for file in found if _is_tar(file, 0))
-    return _open_archives(archives, [file.name for file in found if file not in archives], labels) if archives else None
+        # A class without images is zeros alone; what else is named so is damaged, which shows when it is read.
+        faults[path] = SOUND if _is_named_tar(path.name) else _NO_TAR
+    faults |= {file: _HIDDEN for path in hidden for file in _files_in(path)}
+    above = len(folder.parts)
+    strays = [Member("/".join(path.parts[above:]), 0, 0, 0, fault, False) for path, fault in faults.items() if fault]
+    passed_over = Counter(rule for path, rule in rules.items() if rule for _ in _files_in(path))
+    return _Archives(tuple(path for path, fault in faults.items() if not fault), strays, passed_over)
 
 
-def _open_archives(paths: tuple[Path, ...], others: list[str], labels: Path | None) -> Source:
-    strays = [_Member(name, (0, 0, 0, _NO_TAR)) for name in others]
-    reader = TarReader(paths)
-    if len(paths) == 1:
-        outer = list(_members(paths[0], 0))
-        sound = [member for member in outer if not member.at[3]]
-        if sound and _is_tar(paths[0], sound[0].at[1]):
-            return _source(
-                _by_class_tar(paths[0], outer), sorted(_stem(member.name) for member in sound), strays, reader
-            )
-        members: Iterable[_Member] = outer
-    else:
-        members = _all_members(paths)
-        names = {member.name for member in _members(paths[0], 0)}
-        if not any("/" in name or name.endswith(".cls") for name in names):
-            stems = [_stem(path.name) for path in paths]
-            inner = (m._replace(name=f"{stems[m.at[0]]}/{m.name}") for m in members)
-            return _source(inner, sorted(stems), strays, reader)
-    return _of_members(list(members), strays, reader, labels)
+def _faults_of(paths: list[Path]) -> tuple[dict[Path, int], dict[Path, OSError]]:
+    """What is wrong with each file in a folder of tars, and those that cannot be read."""
+    faults, unread = {}, {}
+    for path in paths:
+        try:
+            path.stat()  # fails where a link leads to nothing
+            faults[path] = NO_FILE if not path.is_file() else SOUND if _is_tar(path) else _NO_TAR
+        except OSError as error:
+            unread[path] = error
+    return faults, unread
 
 
-def _of_members(members: list[_Member], strays: list[_Member], reader: TarReader, labels: Path | None) -> Source:
-    if any(member.name.endswith(".cls") for member in members):
-        return _of_webdataset(members, strays, reader)
-    folders = {member.name.split("/")[0] for member in members if "/" in member.name and not member.at[3]}
-    if folders:
-        if all(member.name.count("/") > 1 for member in members if "/" in member.name):
-            raise SourceError(
-                f"{reader.paths[0]}: its folders ({', '.join(sorted(folders)[:3])}) hold folders, not images: "
-                "pack an archive of CLASS/IMAGE files"
-            )
-        return _source(members, sorted(name for name in folders if not name.startswith(".")), strays, reader)
-    if labels is None:
-        raise SourceError(f"{reader.paths[0]}: its images have no classes: give them with --labels FILE")
-    sound = [member for member in members if not member.at[3]]
-    classes, numbers, passed_over = labels_of(labels, [member.name for member in sound])
-    entries = [_entry(member, label) for member, label in zip(sound, numbers)]
-    entries += [_entry(member, NO_CLASS) for member in [*members, *strays] if member.at[3]]
-    return Source(classes, Entries(entries), reader, passed_over=passed_over)
+def _of_archive(here: _Archives, labels: Path | None) -> Source:
+    """The source of one archive: of class tars, or of images."""
+    members = list(here.members())
+    sound = [member for member in members if not member.fault]
+    _refuse_compressed_in(here.paths[0], sound)
+    tars = [member for member in sound if _is_class_tar(member)]
+    # There may be a README beside class tars, and a stray tar among images.
+    if not any(member.is_tar for member in tars) or 2 * len(tars) < len(sound):
+        return _of_images(here, members, labels)
+    _refuse_labels(here, labels)
+    classes = _class_names(here.paths[0], [member.name for member in tars])
+    return _of_classes(here, classes, _in_class_tars(here, members))
 
 
-def _source(members: Iterable[_Member], classes: list[str], strays: list[_Member], reader: TarReader) -> Source:
-    """The source of members that lie in the folder of their class."""
-    labels = {name: label for label, name in enumerate(classes)}
-    entries = (_entry(member, labels.get(member.name.split("/")[0], NO_CLASS)) for member in members)
-    return Source(tuple(classes), Entries([*entries, *(_entry(stray, NO_CLASS) for stray in strays)]), reader)
-
-
-def _entry(member: _Member, label: int) -> Entry:
-    *place, fault = member.at
-    if label == NO_CLASS and not fault:
-        fault = _NO_FOLDER
-    return Entry(member.name, NO_CLASS if fault else label, (*place, fault))
-
-
-def _of_webdataset(members: list[_Member], strays: list[_Member], reader: TarReader) -> Source:
-    """Members whose names are equal up to the first dot are a sample: an image, its .cls, and what we pass over."""
-    images: dict[tuple[int, str], _Member] = {}
-    texts: dict[tuple[int, str], _Member] = {}
-    odd = [member for member in members if member.at[3]]
-    for member in members:
-        folder, slash, name = member.name.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        key = member.at[0], f"{folder}{slash}{stem}"
-        if member.at[3]:
-            continue
-        if suffix == "cls":
-            texts[key] = member
-        elif suffix.lower() in _IMAGE_SUFFIXES:
-            if key in images:
-                odd.append(images[key]._replace(at=(*images[key].at[:3], _NO_LABEL)))
-            images[key] = member
-    labelled = [key for key in images if key in texts]
-    words = [_read(reader.paths[key[0]], *texts[key].at[1:3]).decode("utf-8", "replace").strip() for key in labelled]
-    classes, numbers = label_all(words)
-    entries = [_entry(images[key], label) for key, label in zip(labelled, numbers)]
-    entries = [entry if entry.label >= 0 else entry._replace(at=(*entry.at[:3], _NO_LABEL)) for entry in entries]
-    odd += [member._replace(at=(*member.at[:3], _NO_LABEL)) for key, member in images.items() if key not in texts]
-    odd += [member._replace(at=(*member.at[:3], _NO_IMAGE)) for key, member in texts.items() if key not in images]
-    return Source(classes, Entries([*entries, *(_entry(member, NO_CLASS) for member in [*odd, *strays])]), reader)
-
-
-def _by_class_tar(path: Path, outer: list[_Member]) -> Iterator[_Member]:
-    """The images of the tars in a tar, each below its tar's name."""
+def _in_class_tars(here: _Archives, members: list[Member]) -> Iterator[Member]:
+    """The images of the tars in a tar, each below its tar's name, and what else is in that."""
+    path, damages = here.paths[0], []
     with path.open("rb") as file:
-        for member in outer:
-            _, offset, size_bytes, fault = member.at
-            if fault or not _is_tar_header(_part(file, offset, _BLOCK_BYTES)):
-                yield member._replace(at=(0, offset, size_bytes, fault or _NO_TAR))
+        for outer in members:
+            if not _is_class_tar(outer):
+                yield outer._replace(fault=outer.fault or (_HIDDEN if _is_hidden(outer.name) else _NO_TAR))
                 continue
-            section = _Section(file, offset, size_bytes)
-            for inner in _members_of(section, path, 0, offset):
-                yield inner._replace(name=f"{_stem(member.name)}/{inner.name}")
+            # An empty file is an archive without members to tar, too.
+            found = archive.members(file, path, 0, outer.offset, outer.size_bytes) if outer.size_bytes else ()
+            try:
+                yield from _in_class(here.kept(found), _stem(outer.name), path)
+            except SourceError as error:
+                damages.append(f"{error} (in {outer.name!r})")
+    _refuse(damages)
 
 
-def _all_members(paths: tuple[Path, ...]) -> Iterator[_Member]:
-    for number, path in enumerate(paths):
-        yield from _members(path, number)
+def _in_class(members: Iterable[Member], name: str, path: Path) -> Iterator[Member]:
+    """The members of a class's tar, below the class's name. Raises SourceError where a .cls says another class."""
+    for member in members:
+        if not member.fault and _is_cls(member):
+            raise SourceError(
+                f"{path}: it holds {member.name!r}, as a WebDataset does, and not the images of a class alone: "
+                "give a folder of a WebDataset's tars alone, or remove the file"
+            )
+        yield member._replace(name=f"{name}/{member.name}")
 
 
-def _members(path: Path, number: int) -> Iterator[_Member]:
-    with path.open("rb") as file:
-        yield from _members_of(file, path, number, 0)
+def _of_archives(here: _Archives) -> Source:
+    """The source of several archives: one for each class, or parts of a whole."""
+    # The first shows the kind, and a few members of each other whether it is of the same.
+    limits = [None, *[_PEEKED] * len(here.paths)]
+    peeked = [(path.name, found) for path, n in zip(here.paths, limits) if (found := _first_members(path, n))]
+    folder = here.paths[0].parent
+    if any(member.is_tar for _, found in peeked for member in found):
+        raise SourceError(f"{folder}: archives of archives: give one of them alone")
+    deep = [name for name, found in peeked if 2 * sum("/" in member.name for member in found) >= len(found)]
+    flat = [name for name, _ in peeked if name not in deep]
+    if any(_is_cls(member) for _, found in peeked for member in found) or (deep and not flat):
+        return _of_images(here, list(here.members()), None)
+    if deep:
+        raise SourceError(
+            f"{folder}: {deep[0]} holds CLASS/IMAGE files, and {flat[0]} images alone, as a class's archive does: "
+            "give a folder of archives of one kind"
+        )
+    classes = _class_names(folder, [path.name for path in here.paths])
+    return _of_classes(here, classes, here.members(classes))
 
 
-def _members_of(file: Any, path: Path, number: int, start: int) -> Iterator[_Member]:
-    """All members but folders of the archive ``file``, which begins at byte ``start`` of ``path``."""
-    try:
-        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-            while info := tar.next():
-                tar.members.clear()  # type: ignore[attr-defined]  # it would keep them all
-                if not info.isdir():
-                    name = info.name.removeprefix("./")
-                    yield _Member(name, (number, start + info.offset_data, info.size, _fault(info, name)))
-            if len(_part(file, tar.offset, _BLOCK_BYTES)) < _BLOCK_BYTES:
-                raise tarfile.ReadError("there is no end marker")
-    except tarfile.TarError as error:
-        raise SourceError(f"{path}: damaged, or cut short ({error}): fetch it again") from error
+def _first_members(path: Path, count: int | None) -> list[Member]:
+    """The first sound members of an archive, or all; none where it cannot be read, which shows when it is."""
+    with suppress(OSError, SourceError), path.open("rb") as file:
+        found = _Archives((path,)).kept(archive.members(file, path, 0, 0))
+        return list(islice((member for member in found if not member.fault), count))
+    return []
 
 
-def _fault(info: tarfile.TarInfo, name: str) -> int:
-    if info.issym() or info.islnk():
-        return _LINK
-    if not info.isreg() or info.issparse():
-        return _DEVICE
-    return _OUTSIDE if name.startswith("/") or ".." in name.split("/") else _SOUND
+def _of_images(here: _Archives, members: list[Member], labels: Path | None) -> Source:
+    """The source of images, however they lie in their archives."""
+    sound = [member for member in members if not member.fault]
+    if any(map(_is_cls, sound)):
+        _refuse_labels(here, labels)
+        return _of_webdataset(here, [member for member in members if member.fault != FOLDER])
+    deep = [member for member in sound if "/" in member.name]
+    if not deep:
+        return _of_labelled(here, [member for member in members if member.fault != FOLDER], labels)
+    _refuse_labels(here, labels)
+    # A folder without images is a class, too, as it is on a disk.
+    within = (m for m in members if m.fault not in (OUTSIDE, NO_NAME) and ("/" in m.name or m.fault == FOLDER))
+    classes = {name for name in {m.name.split("/")[0] for m in within} if name and not name.startswith(".")}
+    return _of_classes(here, classes, members)
 
 
-class _Section:
-    """A part of a file, as a file."""
-
-    def __init__(self, file: Any, start: int, size_bytes: int):
-        self._file, self._start, self._size_bytes, self._at = file, start, size_bytes, 0
-
-    def seek(self, at: int) -> int:
-        self._at = at
-        return at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read(self, size_bytes: int = -1) -> bytes:
-        left = max(0, self._size_bytes - self._at)
-        data = _part(self._file, self._start + self._at, left if size_bytes < 0 else min(size_bytes, left))
-        self._at += len(data)
-        return data
+def _of_labelled(here: _Archives, members: list[Member], labels: Path | None) -> Source:
+    """The source of images whose labels lie apart."""
+    if labels is None and members:
+        raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
+    sound = [member for member in members if not member.fault]
+    found = labels_of(labels, [member.name for member in sound]) if labels else Labels((), [], {})
+    here.passed_over.update(found.passed_over)
+    entries = [_entry(member, label, _UNLABELLED) for member, label in zip(sound, found.numbers)]
+    return here.source(found.classes, [*entries, *(_bad(member) for member in members if member.fault)])
 
 
-def _part(file: Any, start: int, size_bytes: int) -> bytes:
-    file.seek(start)
-    return file.read(size_bytes)
+def _of_classes(here: _Archives, classes: Iterable[str], members: Iterable[Member]) -> Source:
+    """The source of members that lie in the folder of their class."""
+    labels = {name: label for label, name in enumerate(sorted(classes))}
+    depths = set()
+
+    def entries() -> Iterator[Entry]:
+        for member in members:
+            if member.fault != FOLDER:
+                entry = _entry(member, labels.get(member.name.split("/")[0], NO_CLASS))
+                if entry.label != NO_CLASS:
+                    depths.add(entry.key.count("/"))
+                yield entry
+
+    source = here.source(labels, entries())
+    if depths and min(depths) > 1:
+        raise SourceError(
+            f"{here.paths[0]}: its folders ({', '.join(source.classes[:3])}) hold folders, not images: "
+            "pack an archive of CLASS/IMAGE files"
+        )
+    return source
+
+
+def _of_webdataset(here: _Archives, members: list[Member]) -> Source:
+    """The source of samples, each an image, its .cls, and fields that are passed over.
+
+    WebDataset has the first dot of a name end its key. Here an image belongs to the .cls that shares most of its name
+    up to a dot: ``img_1.5x.jpg`` goes with ``img_1.5x.cls``, or else with ``img_1.cls``.
+    """
+    images, texts, bad = _sorted_out(here, members)
+    samples = _samples(images, texts)
+    bad += [image._replace(fault=_NO_LABEL) for image in samples.pop(None, [])]
+    good: list[tuple[Member, str]] = []
+    for key, found in texts.items():
+        if key not in samples:
+            bad += [text._replace(fault=_NO_IMAGE) for text in found]
+            continue
+        _count_fields(here, ["cls"] * len(found))
+        chosen = _chosen(here, key, samples[key])
+        word = _word(here.paths[key[0]], found[0])
+        if len(chosen) == len(found) == 1 and word:
+            good.append((chosen[0], word))
+        else:
+            fault = _SEVERAL if len(chosen) > 1 or len(found) > 1 else _NO_LABEL
+            bad += [image._replace(fault=fault) for image in chosen]
+    classes, labels = label_all([word for _, word in good])
+    entries = [_entry(image, label, _NO_LABEL) for (image, _), label in zip(good, labels)]
+    return here.source(classes, _with_shards(here, [*entries, *map(_bad, bad)]))
+
+
+def _samples(images: list[Member], texts: dict[_Key, list[Member]]) -> dict[_Key | None, list[Member]]:
+    """The images of each .cls; those of None have none."""
+    samples: dict[_Key | None, list[Member]] = {}
+    for image in images:
+        samples.setdefault(next((key for key in _keys(image) if key in texts), None), []).append(image)
+    return samples
+
+
+def _sorted_out(here: _Archives, members: list[Member]) -> tuple[list[Member], dict[_Key, list[Member]], list[Member]]:
+    """A WebDataset's images, its .cls, and what is neither and cannot be passed over."""
+    images: list[Member] = []
+    texts: dict[_Key, list[Member]] = {}
+    bad: list[Member] = []
+    for member in members:
+        stem, suffix = _stem_and_suffix(member.name)
+        if member.fault or not stem:
+            bad.append(member._replace(fault=member.fault or _NO_KEY))
+        elif suffix == "cls":
+            texts.setdefault((member.archive, stem), []).append(member)
+        elif suffix in _IMAGE_SUFFIXES:
+            images.append(member)
+        else:
+            _count_fields(here, [suffix])
+    return images, texts, bad
+
+
+def _chosen(here: _Archives, key: _Key, images: list[Member]) -> list[Member]:
+    """Those of a sample's images that are named as its .cls is; all, where none is. What else it has is passed over."""
+    own = [image for image in images if _stem_and_suffix(image.name)[0] == key[1]]
+    if own:
+        _count_fields(here, [image.name[len(key[1]) + 1 :].lower() for image in images if image not in own])
+    return own or images
+
+
+def _word(path: Path, text: Member) -> str:
+    """The class that a .cls says; nothing where it says none."""
+    if text.size_bytes > _CLS_BYTES:
+        return ""
+    word = _read(path, text.offset, text.size_bytes).decode("utf-8-sig", "replace").strip()
+    return word if word.isprintable() and "\ufffd" not in word else ""
+
+
+def _with_shards(here: _Archives, entries: list[Entry]) -> list[Entry]:
+    """The entries, with their archives' names before their keys where images' names start again in each archive."""
+    images = [entry.key for entry in entries if _stem_and_suffix(entry.key)[1] in _IMAGE_SUFFIXES]
+    if len(here.paths) == 1 or len(set(images)) == len(images):
+        return entries
+    return [entry._replace(key=f"{_stem(here.paths[entry.at[0]].name)}/{entry.key}") for entry in entries]
+
+
+def _count_fields(here: _Archives, suffixes: list[str]) -> None:
+    for suffix in suffixes:
+        rule = f"WebDataset .{suffix}"
+        if not _PLAIN_FIELD.fullmatch(suffix) or (len(here.passed_over) > _FIELDS and rule not in here.passed_over):
+            rule = "WebDataset, other fields"
+        here.passed_over[rule] += 1
+
+
+def _stem_and_suffix(name: str) -> tuple[str, str]:
+    """A member's name before its last dot, and what follows that, in small letters; nothing where it has no dot."""
+    stem, _, suffix = name.rpartition(".")
+    first = stem.rpartition("/")[2]
+    return ("", "") if "/" in suffix or not first or first.startswith(".") else (stem, suffix.lower())
+
+
+def _keys(image: Member) -> Iterator[_Key]:
+    """The keys that an image may have, the longest first."""
+    stem, first = image.name, image.name.rfind("/") + 1
+    while "." in stem[first:]:
+        stem = stem[: stem.rindex(".")]
+        yield image.archive, stem
+
+
+def _entry(member: Member, label: int, fault: int = _NO_FOLDER) -> Entry:
+    """The entry of a member; ``fault`` says what is wrong with one whose label is NO_CLASS."""
+    if member.fault or label == NO_CLASS:
+        return _bad(member._replace(fault=member.fault or fault))
+    if member.size_bytes > _LARGEST_BYTES:
+        return _bad(member._replace(fault=_TOO_LARGE))
+    return Entry(member.name, label, member[1:5])
+
+
+def _bad(member: Member) -> Entry:
+    return Entry(member.name, NO_CLASS, member[1:5])
+
+
+def _is_cls(member: Member) -> bool:
+    return _stem_and_suffix(member.name)[1] == "cls"
+
+
+def _is_class_tar(member: Member) -> bool:
+    return not member.fault and not _is_hidden(member.name) and (member.is_tar or _is_named_tar(member.name))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.rpartition("/")[2].startswith(".")
+
+
+def _is_named_tar(name: str) -> bool:
+    return name.lower().endswith(".tar")
+
+
+def _is_tar(path: Path) -> bool:
+    return archive.is_header(files.read(path, 0, archive.BLOCK_BYTES))
+
+
+def _class_names(path: Path, names: list[str]) -> list[str]:
+    """The classes of class tars with these names."""
+    stems = [_stem(name) for name in names]
+    twice = [stem for stem, count in Counter(stems).items() if count > 1]
+    if twice:
+        raise SourceError(f"{path}: {len(twice)} classes have several archives each, such as {twice[0]!r}: rename them")
+    return stems
+
+
+def _stem(name: str) -> str:
+    return name.rsplit("/")[-1].removesuffix(".tar")
+
+
+def _files_in(path: Path) -> list[Path]:
+    """The files below a folder, or the file itself."""
+    return [found for found in path.rglob("*") if not found.is_dir()] if path.is_dir() else [path]
 
 
 def _read(path: Path, offset: int, size_bytes: int) -> bytes:
     try:
         data = files.read(path, offset, size_bytes)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror or error}): mend it, then start again") from error
+        raise SourceError(_cannot_be_read(path, error)) from error
     if len(data) < size_bytes:
         raise SourceError(f"{path}: cut short: it ends before byte {offset + size_bytes}: fetch it again")
     return data
 
 
-def _is_tar(path: Path, offset: int) -> bool:
-    return _is_tar_header(files.read(path, offset, _BLOCK_BYTES))
+def _cannot_be_read(path: Path, error: OSError) -> str:
+    return f"{path}: cannot be read ({error.strerror or error}): mend it, then start again"
 
 
-def _is_tar_header(block: bytes) -> bool:
-    """Whether a block is the header of a member: it has a checksum of its own."""
-    try:
-        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.TarError:
-        return False
-    return True
+def _refuse(wrong: list[str]) -> None:
+    """Raise SourceError where something is wrong, with all of it in one line."""
+    if wrong:
+        more = [f"and {len(wrong) - _NAMED} more archives"] if len(wrong) > _NAMED else []
+        raise SourceError("; ".join([*wrong[:_NAMED], *more]))
+
+
+def _refuse_labels(here: _Archives, labels: Path | None) -> None:
+    if labels is not None:
+        raise SourceError(
+            f"{here.paths[0]}: labels are for images without folders, and it has folders, tars or .cls: classes"
+        )
 
 
 def _refuse_compressed(path: Path) -> None:
-    if not files.read(path, 0, 6).startswith(_COMPRESSED):
-        return
-    with path.open("rb") as file, suppress(EOFError):
-        if tarfile.is_tarfile(file):
-            raise SourceError(f"{path}: compressed, and cannot be read at random: make a plain tar of it first")
+    is_one = files.read(path, 0, 2) in archive.COMPRESSED and archive.is_compressed(files.read(path, 0, 2**20))
+    if is_one or _COMPRESSED.fullmatch(path.name):
+        raise SourceError(f"{path}: compressed, and cannot be read at random: make a plain tar of it first")
 
 
-def _files_alone_in(folder: Path) -> list[Path]:
-    """The files of a folder that has no folders in it, or nothing."""
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [] if any(path.is_dir() for path in found) else found
-
-
-def _stem(name: str) -> str:
-    return name.rsplit("/")[-1].removesuffix(".tar")
+def _refuse_compressed_in(path: Path, sound: list[Member]) -> None:
+    """Raise SourceError where an archive holds class tars that are compressed."""
+    found = [member.name for member in sound if _COMPRESSED.fullmatch(member.name)]
+    if found and 2 * len(found) >= len(sound):
+        raise SourceError(
+            f"{path}: the archives in it, such as {found[0]!r}, are compressed, and cannot be read at random: "
+            "make plain tars of them first"
+        )
