@@ -12,7 +12,6 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple, overload
 
 import numpy as np
@@ -114,7 +113,7 @@ class Source(NamedTuple):
     entries: Entries
     read: Callable[[Entry], Sample]
     stage: Callable[[Path], Callable[[Entry], Sample]] | None = None
-    passed_over: Mapping[str, int] = MappingProxyType({})
+    passed_over: Mapping[str, int] = {}
 
 
 _KINDS = (
