@@ -85,7 +85,7 @@ def test_a_worker_that_is_lost_costs_its_shard_alone(cluster: Cluster, tmp_path:
     cluster.workers[0].send_signal(signal.SIGKILL)
     said, complaints = process.communicate(timeout=120)
     assert process.returncode == 0, complaints
-    assert "packed 240 of 240 images" in said
+    assert "packed 240 of 240 files" in said
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
     cluster.workers[0] = cluster.add_worker()
 

@@ -7,6 +7,7 @@ its place among the kinds below.
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -25,6 +26,9 @@ NO_CLASS = -1
 
 MAX_CLASSES = 1_000_000
 """Larger numbers are no labels but a mistake, and would be as many names."""
+
+
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 
 
 class Entry(NamedTuple):
@@ -114,7 +118,7 @@ class Source(NamedTuple):
 
 
 _KINDS = (
-    "a folder of CLASS/IMAGE files, a tar or a folder of tars, a CSV or TSV list of images, parquet files, "
+    "a folder of CLASS/IMAGE files, a tar or a folder of tars, a list of paths and labels, parquet files, "
     "or IDX files such as MNIST's"
 )
 
@@ -163,18 +167,28 @@ def _labelled(path: Path, labels: Path) -> Source | None:
 def label_all(values: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
     """Classes, and the label of each of ``values``, as lists and label files give them.
 
-    Whole numbers are the labels, and their classes numbers of equal width, as many as the largest asks for; those out
-    of range become NO_CLASS. Other words are the classes, in sorted order.
+    Where all are numbers, they are the labels, and their classes numbers of equal width, as many as the largest asks
+    for; those that are no label become NO_CLASS. Else they are words, the classes, in sorted order. An empty value is
+    neither: it becomes NO_CLASS.
     """
-    try:
-        numbers = [int(value) for value in values]
-    except ValueError:
-        classes = tuple(sorted(set(values), key=_to_bytes))
-        labels = {name: label for label, name in enumerate(classes)}
+    numbers = {value: label_number(value) if value else NO_CLASS for value in set(values)}
+    if any(number is None for number in numbers.values()):
+        classes = tuple(sorted(filter(None, numbers), key=_to_bytes))
+        labels = {"": NO_CLASS, **{name: label for label, name in enumerate(classes)}}
         return classes, [labels[value] for value in values]
-    numbers = [number if 0 <= number < MAX_CLASSES else NO_CLASS for number in numbers]
-    count = max(numbers, default=-1) + 1
-    return tuple(numbered(i, count) for i in range(count)), numbers
+    count = max((number for number in numbers.values() if number is not None), default=-1) + 1
+    return tuple(numbered(i, count) for i in range(count)), [numbers[value] or 0 for value in values]
+
+
+def label_number(text: str) -> int | None:
+    """The label that a number says, such as ``7``, ``007``, ``7.0`` or ``7e0``; None where ``text`` is a word.
+
+    NO_CLASS for a number that is no label: a fraction, one below 0, or MAX_CLASSES and above.
+    """
+    if not _NUMBER.fullmatch(text):
+        return None
+    value = float(text)
+    return int(value) if 0 <= value < MAX_CLASSES and value.is_integer() else NO_CLASS
 
 
 def numbered(i: int, count: int) -> str:

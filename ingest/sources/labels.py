@@ -3,54 +3,96 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+from ingest import files
 from ingest.errors import OptionError, SourceError
-from ingest.sources import label_all
+from ingest.sources import NO_CLASS, label_all, listing
 
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
+_MAX_DEVKIT_BYTES = 2**28
+"""Of each of its files; the published ones have 0.2 and 0.6 million."""
 
-def labels_of(path: Path, names: list[str]) -> tuple[tuple[str, ...], list[int]]:
+NOT_THERE = "images that have a label and are not there"
+
+
+class Labels(NamedTuple):
+    """Classes, the label of each image, and by rule what the labels name beside these images."""
+
+    classes: tuple[str, ...]
+    numbers: list[int]
+    passed_over: Mapping[str, int]
+
+
+def labels_of(path: Path, names: list[str]) -> Labels:
     """Classes, and the label of each of the images ``names``, by the file of labels at ``path``.
 
     That is the devkit (its archive, its folder, or the ground truth in it), whose labels become those of the sorted
-    synsets, as a training folder's are; a list with a label a line, for the images in the order of their names; or one
-    of lines ``NAME LABEL``. Raises SourceError where they do not fit.
+    synsets, as a training folder's are; a list with a label a line, for the images in the order of their names; or a
+    list of paths and labels, as ``listing`` reads it, which may name other images, too: its classes are those of all
+    its rows. A hidden file, ``.NAME``, needs no label: without one it has NO_CLASS. Raises SourceError where they do
+    not fit.
     """
     try:
         devkit = _find_devkit(path)
-        text = devkit[0] if devkit else path.read_bytes()
-        rows = [re.split(r"[\t, ]+", line.strip(), maxsplit=1) for line in text.decode().splitlines() if line.strip()]
+        return _of_devkit(path, *devkit, names) if devkit else _of_list(path, names)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (UnicodeDecodeError, tarfile.TarError) as error:
+    except (EOFError, zlib.error, tarfile.TarError) as error:
         raise SourceError(
-            f"{path}: no labels: give the devkit, or a text of a label a line, or of NAME LABEL"
+            f"{path}: compressed, and not the devkit: give the devkit, or a list as plain text"
         ) from error
-    if len(rows) != len(names):
-        raise SourceError(f"{path}: {len(rows)} labels for {len(names)} images")
-    if devkit:
-        synsets = _synsets(devkit[1])
-        return _in_order(names, [[synsets.get(int(row[0]), row[0])] for row in rows], path)
-    return _by_name(names, rows, path) if any(len(row) > 1 for row in rows) else _in_order(names, rows, path)
 
 
-def _in_order(names: list[str], rows: list[list[str]], path: Path) -> tuple[tuple[str, ...], list[int]]:
-    classes, labels = label_all([row[0] for row in rows])
-    of_name = dict(zip(sorted(names), labels))
-    return classes, [of_name[name] for name in names]
+def _of_list(path: Path, names: list[str]) -> Labels:
+    rows = listing.read(path, _files(names), labels_alone=True)
+    if rows.files is None:
+        return _in_order(path, names, rows.classes, rows.labels)
+    of_name = dict(zip(rows.files, rows.labels))
+    without = [name for name in names if name not in of_name and not name.startswith(".")]
+    if without:
+        line, other = rows.missing[0] if rows.missing else (0, "")
+        there = f"; line {line} names {listing.short(other)}, which is not there" if rows.missing else ""
+        raise SourceError(
+            f"{path}: no label for {len(without)} of {len(names)} images, such as {without[0]}{there}: "
+            "each image needs a line, PATH LABEL"
+        )
+    passed_over = {NOT_THERE: len(rows.missing)} if rows.missing else {}
+    return Labels(rows.classes, [of_name.get(name, NO_CLASS) for name in names], passed_over)
 
 
-def _by_name(names: list[str], rows: list[list[str]], path: Path) -> tuple[tuple[str, ...], list[int]]:
-    classes, labels = label_all([row[-1].strip() for row in rows])
-    of_name = {row[0]: label for row, label in zip(rows, labels)}
-    missing = [name for name in names if name not in of_name]
-    if missing:
-        raise SourceError(f"{path}: no label for {len(missing)} of {len(names)} images, such as {missing[0]}")
-    return classes, [of_name[name] for name in names]
+def _in_order(path: Path, names: list[str], classes: tuple[str, ...], labels: list[int]) -> Labels:
+    images = sorted(name for name in names if not name.startswith("."))
+    if len(labels) != len(images):
+        raise SourceError(
+            f"{path}: {len(labels)} labels for {len(images)} images: a label a line, or lines PATH LABEL, are needed"
+        )
+    of_name = dict(zip(images, labels))
+    return Labels(classes, [of_name.get(name, NO_CLASS) for name in names], {})
+
+
+def _files(names: list[str]) -> listing.Files:
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folder, slash, last = name.rpartition("/")
+        folders.setdefault(folder + slash, []).append(last)
+    return listing.Files("the images' folder", lambda folder: folders.get(folder, []))
+
+
+def _of_devkit(path: Path, truth: bytes, meta: bytes, names: list[str]) -> Labels:
+    words = truth.split()
+    if not all(word.isdigit() and len(word) < 10 for word in words):
+        raise SourceError(f"{path}: {_TRUTH}: more than a number a line: fetch the devkit again")
+    synsets = _synsets(path, meta)
+    strangers = [int(word) for word in words if int(word) not in synsets]
+    if strangers:
+        raise SourceError(f"{path}: {_TRUTH}: {strangers[0]} is no class of {_META}: fetch the devkit again")
+    return _in_order(path, names, *label_all([synsets[int(word)] for word in words]))
 
 
 def _find_devkit(path: Path) -> tuple[bytes, bytes] | None:
@@ -60,24 +102,32 @@ def _find_devkit(path: Path) -> tuple[bytes, bytes] | None:
         if len(found) < 2:
             raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}")
         return found[_TRUTH].read_bytes(), found[_META].read_bytes()
-    if path.with_name(_META).exists() and path.name == _TRUTH:
+    if path.name == _TRUTH and path.with_name(_META).exists():
         return path.read_bytes(), path.with_name(_META).read_bytes()
-    data = path.read_bytes()
-    if not data.startswith(b"\x1f\x8b"):
+    if not path.is_file() or files.read(path, 0, 2) != b"\x1f\x8b":
         return None
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-        parts = {Path(info.name).name: archive.extractfile(info) for info in archive if info.isreg()}
-        contents = [file.read() for file in (parts.get(_TRUTH), parts.get(_META)) if file]
-    if len(contents) < 2:
-        raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}")
-    return contents[0], contents[1]
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as archive:
+        parts = {Path(info.name).name: info for info in archive if info.isreg()}
+        if not {_TRUTH, _META} <= parts.keys():
+            raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}")
+        return _member(path, archive, parts[_TRUTH]), _member(path, archive, parts[_META])
 
 
-def _synsets(meta: bytes) -> dict[int, str]:
+def _member(path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    if info.size > _MAX_DEVKIT_BYTES:
+        raise SourceError(f"{path}: no devkit: {info.name!r} has {info.size:,} bytes: fetch it again")
+    file = archive.extractfile(info)
+    return file.read() if file else b""
+
+
+def _synsets(path: Path, meta: bytes) -> dict[int, str]:
     """The WordNet ids of the devkit's numbers; those above the classes proper are their parents."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
         raise OptionError("the devkit's meta.mat needs scipy: pip install 'ingest-toolkit[devkit]'") from error
-    synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
-    return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
+    try:
+        synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
+        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
+    except Exception as error:  # scipy's reader of damaged files raises whatever it stumbles over
+        raise SourceError(f"{path}: {_META} cannot be read ({error}): fetch the devkit again") from error

@@ -1,114 +1,121 @@
-"""A list of images: a CSV or TSV of path, label and perhaps class name; and images whose labels lie apart."""
+"""A text list of images: path, label and perhaps class name; and images whose labels lie apart."""
 
 from __future__ import annotations
 
-import csv
-import io
-from dataclasses import dataclass
+import errno
+import os
+from functools import partial
 from pathlib import Path
 
 from ingest import files
-from ingest.errors import BadSampleError, SourceError
-from ingest.sample import Sample
-from ingest.sources import NO_CLASS, Entries, Entry, Source, label_all
-from ingest.sources.folder import read_file
+from ingest.errors import SourceError
+from ingest.sources import NO_CLASS, Entries, Entry, Source, listing
+from ingest.sources.folder import FolderReader
 from ingest.sources.labels import labels_of
 
-_DELIMITERS = "\t,;"
+_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 _GLANCE_BYTES = 4096
-
-
-@dataclass(frozen=True)
-class TableReader:
-    """Reads the files that a list names, below ``root``."""
-
-    root: Path
-
-    def __call__(self, entry: Entry) -> Sample:
-        """Read an image file. A file that is there and cannot be opened is an error, not a bad image."""
-        if _leads_out(entry.key):
-            raise BadSampleError(f"a path that leads out of the list's folder, {self.root}")
-        if entry.label == NO_CLASS:
-            raise BadSampleError("its label is out of range")
-        return Sample(entry.key, entry.label, read_file(self.root / entry.key))
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
+_NO_FOLDERS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def open_table(path: Path) -> Source | None:
-    """The images of the list ``path``, or of the one list in the folder ``path``; None where there is none."""
-    table = path if path.is_file() else _table_in(path)
-    rows = table and _rows(table)
-    if not table or not rows:
-        return None
-    if not (table.parent / rows[0][0]).exists():  # then it may be the columns' names
-        rows = rows[1:]
-        if not rows or not (_leads_out(rows[0][0]) or (table.parent / rows[0][0]).exists()):
-            return None
-    classes, labels = label_all([row[1].strip() for row in rows])
-    classes = _named(table, classes, labels, rows)
-    keys = [row[0].strip().removeprefix("./") for row in rows]
-    found = (Entry(key, NO_CLASS if _leads_out(key) else label) for key, label in zip(keys, labels))
-    return Source(classes, Entries(found), TableReader(table.parent))
+    """The images of the list ``path``, or of the one list in the folder ``path``; None where there is none.
+
+    Raises SourceError where a list is not understood, or names files that are not there.
+    """
+    if path.is_dir():
+        return _open_folder(path)
+    return _open_list(path) if _looks_like_text(path) else None
 
 
 def open_labelled(path: Path, labels: Path) -> Source | None:
     """The images in the folder ``path``, which has no folders in it, by the labels at ``labels``; None for a file."""
     if not path.is_dir():
         return None
-    names = [name for name in files.names_in(path) if not name.startswith(".") and path / name != labels]
-    if any((path / name).is_dir() for name in names):
+    names = [name for name in files.names_in(path) if not _is_same(path / name, labels)]
+    if any((path / name).is_dir() for name in names if not name.startswith(".")):
         raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
-    classes, numbers = labels_of(labels, names)
-    return Source(classes, Entries(Entry(name, label) for name, label in zip(names, numbers)), TableReader(path))
+    classes, numbers, passed_over = labels_of(labels, names)
+    entries = Entries(Entry(name, label) for name, label in zip(names, numbers) if label != NO_CLASS)
+    hidden = {"hidden files": len(names) - len(entries)} if len(entries) < len(names) else {}
+    return Source(classes, entries, FolderReader(path), passed_over={**hidden, **passed_over})
 
 
-def _named(table: Path, classes: tuple[str, ...], labels: list[int], rows: list[list[str]]) -> tuple[str, ...]:
-    """The classes, by the names in the third column, where there is one and the labels are numbers."""
-    names: dict[int, str] = {}
-    for number, (label, row) in enumerate(zip(labels, rows), 1):
-        if len(row) > 2 and label != NO_CLASS and row[1].strip().isdecimal():
-            name = row[2].strip()
-            if names.setdefault(label, name) != name:
-                raise SourceError(f"{table}: image {number}: label {label} is {names[label]!r} and {name!r}")
-    return tuple(names.get(label, name) for label, name in enumerate(classes))
+def _open_list(table: Path) -> Source:
+    root = table.parent
+    rows = listing.read(table, _files(root), labels_alone=False)
+    if rows.missing:
+        line, name = rows.missing[0]
+        here = f"line {line} names {listing.short(name)}, which is not in {root}{_elsewhere(root, rows.missing[-1][1])}"
+        if len(rows.missing) == len(rows.labels):
+            raise SourceError(f"{table}: not a source: {here}: the paths in a list are relative to its own folder")
+        count = f"{len(rows.missing)} of {len(rows.labels)} files"
+        raise SourceError(f"{table}: {count} are not there: {here}: fetch the files, or remove the lines")
+    entries = Entries(Entry(name, label) for name, label in zip(rows.files or [], rows.labels))
+    return Source(rows.classes, entries, FolderReader(root))
 
 
-def _table_in(folder: Path) -> Path | None:
-    if not folder.is_dir():
+def _open_folder(folder: Path) -> Source | None:
+    """The images that the one list in a folder without folders names; the others there are passed over."""
+    names = [name for name in files.names_in(folder) if not name.startswith(".")]
+    if len(names) < 2 or any((folder / name).is_dir() for name in names):
         return None
-    found = [folder / name for name in files.names_in(folder) if not name.startswith(".")]
-    if any(path.is_dir() for path in found):
+    known = _files(folder)
+    tables = [name for name in names if _may_be_list(folder / name) and listing.is_list(folder / name, known)]
+    if len(tables) > 1:
+        raise SourceError(
+            f"{folder}: no class folders in it, and more than one list ({', '.join(tables[:3])}): give one of the lists"
+        )
+    if not tables:
         return None
-    tables = [path for path in found if _looks_like_text(path)]
-    return tables[0] if len(tables) == 1 and len(found) > 1 else None
+    source = _open_list(folder / tables[0])
+    unlisted = len(names) - 1 - len(source.entries)
+    return source._replace(passed_over={"files that the list does not name": unlisted} if unlisted else {})
+
+
+def _may_be_list(path: Path) -> bool:
+    """Whether a file in a folder of images is worth reading. A look into each file of a bucket would take for ever."""
+    return path.suffix in _SUFFIXES if files.is_remote(path) else path.is_file() and _looks_like_text(path)
 
 
 def _looks_like_text(path: Path) -> bool:
-    if files.is_remote(path) and path.suffix not in (".csv", ".tsv", ".txt"):
-        return False  # a look into each file of a bucket would take for ever
     start = files.read(path, 0, _GLANCE_BYTES)
-    return b"\0" not in start and any(delimiter.encode() in start for delimiter in _DELIMITERS)
+    if path.suffix.lower() in _SUFFIXES or listing.has_mark(start):
+        return True
+    controls = len(start) - len(start.translate(None, _CONTROLS))
+    return bool(start) and controls * 20 < len(start)
 
 
-def _rows(table: Path) -> list[list[str]]:
-    """The rows of a list, or nothing where it is none. Raises SourceError where some are shorter than others."""
-    if not _looks_like_text(table):
-        return []
+def _files(root: Path) -> listing.Known:
+    """The files that a list in the folder ``root`` may name."""
+    return listing.RemoteFiles(root) if files.is_remote(root) else listing.Files(str(root), partial(_names_in, root))
+
+
+def _names_in(root: Path, folder: str) -> list[str]:
+    """The names of the files in a folder below ``root``; none where there is no such folder."""
     try:
-        text = table.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return []
-    first = text.partition("\n")[0]
-    delimiter = next((sign for sign in _DELIMITERS if sign in first), None)
-    if delimiter is None:
-        return []
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
-    result = []
-    for row in rows:
-        if len(row) == 1 or (row and not row[0].strip()):
-            raise SourceError(f"{table}: line {rows.line_num}: a path and a label are needed")
-        result += [row] if row else []
-    return result
+        with os.scandir(root / folder) as found:
+            return [entry.name for entry in found if not entry.is_dir()]
+    except OSError as error:
+        if error.errno in _NO_FOLDERS:
+            return []
+        raise
 
 
-def _leads_out(name: str) -> bool:
-    return name.startswith("/") or ".." in name.split("/")
+def _elsewhere(root: Path, name: str) -> str:
+    """Where the file that a list names lies, if not in the list's own folder ``root``: for a message."""
+    if files.is_remote(root):
+        return ""
+    try:
+        nearby = [path for path in sorted(root.iterdir()) if path.is_dir()]
+        places = [place for place in (root.absolute().parent, Path.cwd(), *nearby) if (place / name).is_file()]
+    except OSError:  # a name that no disk takes
+        return ""
+    return f", but in {places[0]}" if places else ""
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    if files.is_remote(path) or files.is_remote(other):
+        return path == other
+    return path.name == other.name and path.exists() and other.exists() and path.samefile(other)

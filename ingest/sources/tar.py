@@ -269,10 +269,13 @@ def _of_images(here: _Archives, members: list[Member], labels: Path | None) -> S
 
 def _of_labelled(here: _Archives, members: list[Member], labels: Path | None) -> Source:
     """The source of images whose labels lie apart."""
-    if labels is None and members:
-        raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
+    if labels is None:
+        if members:
+            raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
+        return here.source((), ())
     sound = [member for member in members if not member.fault]
-    classes, numbers = labels_of(labels, [member.name for member in sound]) if labels else ((), [])
+    classes, numbers, passed_over = labels_of(labels, [member.name for member in sound])
+    here.passed_over.update(passed_over)
     entries = [_entry(member, label, _UNLABELLED) for member, label in zip(sound, numbers)]
     return here.source(classes, [*entries, *(_bad(member) for member in members if member.fault)])
 
