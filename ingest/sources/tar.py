@@ -25,7 +25,7 @@ from ingest.errors import BadSampleError, SourceError
 from ingest.sample import Sample
 from ingest.sources import NO_CLASS, Entries, Entry, Source, archive, junk, label_all
 from ingest.sources.archive import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Member
-from ingest.sources.labels import Labels, labels_of
+from ingest.sources.labels import labels_of
 
 # What is wrong with an entry; its number is the last of the entry's `at`.
 _NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY, _TOO_LARGE, _UNLABELLED = range(100, 109)
@@ -269,13 +269,15 @@ def _of_images(here: _Archives, members: list[Member], labels: Path | None) -> S
 
 def _of_labelled(here: _Archives, members: list[Member], labels: Path | None) -> Source:
     """The source of images whose labels lie apart."""
-    if labels is None and members:
-        raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
+    if labels is None:
+        if members:
+            raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
+        return here.source((), ())
     sound = [member for member in members if not member.fault]
-    found = labels_of(labels, [member.name for member in sound]) if labels else Labels((), [], {})
-    here.passed_over.update(found.passed_over)
-    entries = [_entry(member, label, _UNLABELLED) for member, label in zip(sound, found.numbers)]
-    return here.source(found.classes, [*entries, *(_bad(member) for member in members if member.fault)])
+    classes, numbers, passed_over = labels_of(labels, [member.name for member in sound])
+    here.passed_over.update(passed_over)
+    entries = [_entry(member, label, _UNLABELLED) for member, label in zip(sound, numbers)]
+    return here.source(classes, [*entries, *(_bad(member) for member in members if member.fault)])
 
 
 def _of_classes(here: _Archives, classes: Iterable[str], members: Iterable[Member]) -> Source:
