@@ -84,7 +84,7 @@ def shuffle(data: bytearray, random: Generator) -> None:
     i, j = random.integers(0, len(lines), 2)
     kind = random.integers(3)
     if kind == 0:
-        lines[j:j] = [lines[i]] * int(random.choice([1, 2, 30, 20_000]))
+        lines[j:j] = [lines[i]] * int(random.choice([1, 2, 30, 5_000]))
     elif kind == 1:
         del lines[i]
     else:
@@ -162,14 +162,14 @@ def main(seed: int, first: int, count: int) -> None:
         opened(originals()[0], Path(scratch))
         for number in range(first, first + count):
             data = mutant(seed, number)
-            faulthandler.dump_traceback_later(SECONDS, exit=True)
-            start = time.perf_counter()
+            faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # of a machine that does other things, too
+            start = time.process_time()
             try:
                 taken += opened(data, Path(scratch))
             except BaseException:
                 print(f"mutant {number} of seed {seed}", file=sys.stderr)
                 raise
-            slowest = max(slowest, (time.perf_counter() - start, number))
+            slowest = max(slowest, (time.process_time() - start, number))
         faulthandler.cancel_dump_traceback_later()
     figures = {"accepted": taken, "refused": 2 * count - taken, "slowest": slowest, "peak_bytes": peak_bytes()}
     print(json.dumps(figures))

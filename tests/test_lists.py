@@ -488,7 +488,7 @@ def lists(draw: st.DrawFn) -> tuple[bytes, dict[str, str], list[str], bool]:
     return (mark[0] + text.getvalue()).encode(mark[1]), said, classes, numbers
 
 
-@settings(max_examples=int(os.environ.get("INGEST_LISTS", "300")))
+@settings(max_examples=100)
 @given(lists())
 def test_lists_in_every_dialect_are_equal_as_a_source_and_as_labels(
     tmp_path_factory: pytest.TempPathFactory, made: tuple[bytes, dict[str, str], list[str], bool]
