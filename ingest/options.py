@@ -27,14 +27,14 @@ def settle(options: Any) -> None:
 
 def typed(name: str, value: Any, kind: type) -> Any:
     """``value`` as a ``kind``, one of those of ``settle``. Raises OptionError where it is none."""
+    is_truth = isinstance(value, bool) or type(value).__name__ == "bool_"  # NumPy's own
     try:
-        if kind is int and not isinstance(value, bool):
-            return operator.index(value)
-        if kind is float and isinstance(value, Real) and not isinstance(value, bool):
-            return float(value)
-        # NumPy's own truth value is neither a bool nor a number.
-        if kind is bool and (isinstance(value, bool) or type(value).__name__ == "bool_"):
+        if kind is bool and is_truth:
             return bool(value)
+        if kind is int and not is_truth:
+            return operator.index(value)
+        if kind is float and isinstance(value, Real) and not is_truth:
+            return float(value)
         if kind is str and isinstance(value, str):
             return str(value)
         if kind not in _WANTED and isinstance(value, tuple | list):

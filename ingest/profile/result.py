@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from ingest import loaders
 from ingest.batches import BatchOptions
 from ingest.errors import OptionError
+from ingest.options import settle
 from ingest.profile import advice
 from ingest.profile.advice import Advice, Target
+from ingest.workers import count
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ProfileOptions:
     apply: bool = False
 
     def __post_init__(self) -> None:
+        settle(self)
+        count(self.workers)
         if not 0.1 <= self.seconds <= 86_400:
             raise OptionError(f"{self.seconds} seconds: give 0.1 to 86400")
         if self.step_milliseconds is not None and not 0 < self.step_milliseconds <= 60_000:
