@@ -48,9 +48,11 @@ def predictions(trained: Trained, input_fn: Callable[[], tf.data.Dataset]) -> It
 
 
 def export(trained: Trained, folder: Path) -> Path:
-    """Write a SavedModel to ``folder``/saved_model/STEP, in place of an earlier one, of whatever step; gives its folder.
+    """Write a SavedModel to ``folder``/saved_model/STEP, in place of an earlier one, of whatever step.
 
-    The number is for TensorFlow Serving, to which ``folder``/saved_model is a model, and the number its version.
+    Gives its folder. The number is for TensorFlow Serving, to which ``folder``/saved_model is a model, and STEP its
+    version.
+
     Its default signature takes ``image_bytes``, JPEG files as strings [N], and gives ``labels``, ``classes`` and
     ``scores`` [N, 5] of the most likely five; its signature ``features`` gives what the last layer sees.
     """

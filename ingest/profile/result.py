@@ -15,7 +15,9 @@ from ingest.workers import count
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """What to measure, and for how many ``seconds``, beside starting; as many again for ``against`` and ``apply`` each.
+    """What to measure, and for how many ``seconds``, beside starting.
+
+    As many again are taken by each of ``against``, ``apply`` and ``step_milliseconds``, and ten by ``model``.
 
     ``model`` is a network of train.py, whose training on one batch that stays on the device is measured, too;
     ``step_milliseconds`` stands for a consumer that takes so long for a batch; ``target`` is a rate that is wanted, as
