@@ -367,7 +367,7 @@ def test_the_step_is_that_of_the_checkpoint(two_epochs: Path):
 def test_one_numbered_export_at_a_time(shards: Path, two_epochs: Path, tmp_path: Path):
     """As TensorFlow Serving has versions: of an earlier step or without a number it goes, what is the user's stays."""
     folder = shutil.copytree(two_epochs, tmp_path / "run")
-    [export] = (folder / "saved_model").iterdir()
+    [export] = (two_epochs / "saved_model").iterdir()
     shutil.rmtree(folder / "best")
     theirs = {"saved_model/7/saved_model.pb": b"the user's", "saved_model/models.config": b"", "saved_model/v1/x": b""}
     put(folder, theirs)
