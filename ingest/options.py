@@ -27,7 +27,7 @@ def settle(options: Any) -> None:
 
 def typed(name: str, value: Any, kind: type) -> Any:
     """``value`` as a ``kind``, one of those of ``settle``. Raises OptionError where it is none."""
-    is_truth = isinstance(value, bool) or type(value).__name__ == "bool_"  # NumPy's own
+    is_truth = type(value).__name__ in ("bool", "bool_")  # NumPy's own has either name
     try:
         if kind is bool and is_truth:
             return bool(value)

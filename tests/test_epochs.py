@@ -34,7 +34,7 @@ def of_dataset(dataset: tf.data.Dataset) -> list[list[bytes]]:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("format", FORMATS)
 def test_three_iterations_are_three_epochs(shards: dict[str, Path], format: str, workers: int):
-    at_once = content(ingest.dataflow(shards[format], **options(epochs=3, workers=workers)))
+    at_once = content(ingest.dataflow(shards[format], **options(epochs=3)))
     flow = ingest.dataflow(shards[format], **options(epochs=1, workers=workers))
     make = ingest.input_fn(shards[format], **options(epochs=1, workers=workers))
     same = make()
