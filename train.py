@@ -208,10 +208,12 @@ def _train(args: argparse.Namespace) -> None:
         try:
             outcome = training.train(job, begin, inputs, evaluation, show, interrupt.is_set)
         except tf.train.NanLossDuringTrainingError as error:
-            raise IngestError(
+            why = (
                 "the loss is no number any more: give a lower --learning-rate, or a longer --warm-up; "
                 "the same --model-dir goes on from the last checkpoint before"
-            ) from error
+            )
+            save_json(args.json, {"model": args.model, "diverged": True, "error": why})
+            raise IngestError(why) from error
         except tf.errors.OpError as error:
             raise _explained(error, inputs, evaluation) from error
         except OSError as error:
@@ -227,8 +229,10 @@ def _train(args: argparse.Namespace) -> None:
 
 def _checked(args: argparse.Namespace) -> Job:
     """The training that ``args`` asks for. Raises where it cannot succeed, before anything slow is begun."""
-    if args.data is None or args.model_dir is None:
-        raise OptionError("give --data SHARDS and --model-dir DIR, or --summary, or --synthetic")
+    needed = {"--data SHARDS": args.data, "--model-dir DIR": args.model_dir}
+    if missing := [flag for flag, value in needed.items() if value is None]:
+        others = ", or --summary, or --synthetic" if len(missing) == len(needed) else ""
+        raise OptionError(f"give {' and '.join(missing)}{others}")
     if args.patience is not None and _positive("--patience", args.patience) and args.eval_data is None:
         raise OptionError("--patience needs --eval-data SHARDS: it counts evaluations")
     if (args.init_from is None) != (args.tune is None):
@@ -363,6 +367,7 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
     last = outcome.history[-1] if outcome.history else {}
     result = {
         "model": args.model,
+        "diverged": False,
         "steps": outcome.step,
         "epochs": round(job.epoch_at(outcome.step), 3),
         "images_per_second": _rounded(outcome.images_per_second, 1),
@@ -451,21 +456,37 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    trained = _trained(args)
+    images, bad = {}, {}
+    for path in args.predict:
+        try:
+            images[path] = _image(path, trained.description)
+        except IngestError as error:
+            bad[path] = str(error)
+    answers = dict(zip(images, _answers(trained, list(images.values())), strict=True))
+    for path in filter(answers.get, args.predict):
+        print(path)
+        for name, score in answers[path].items():
+            print(f"  {score:>7.2%}  {name}")
+    save_json(args.json, {str(path): answers.get(path) or {"error": bad[path]} for path in args.predict})
+    if bad:
+        raise IngestError("; ".join(bad.values()))
+
+
+def _answers(trained: Trained, images: list[Any]) -> list[dict[str, float]]:
+    """The likeliest classes of each image, uint8 [S, S, C], and their scores."""
+    if not images:
+        return []
     import numpy as np
 
     from models import serving
 
-    trained = _trained(args)
-    images = np.stack([_image(path, trained.description) for path in args.predict])
-    found = []
-    for batch in _using(lambda: list(serving.predictions(trained, serving.images_fn(images, _EVALUATION_BATCH)))):
-        for classes, scores in zip(batch["classes"], batch["scores"], strict=True):
-            found.append({name.decode(): round(float(score), 5) for name, score in zip(classes, scores, strict=True)})
-    for path, scores in zip(args.predict, found, strict=True):
-        print(path)
-        for name, score in scores.items():
-            print(f"  {score:>7.2%}  {name}")
-    save_json(args.json, {str(path): scores for path, scores in zip(args.predict, found, strict=True)})
+    inputs = serving.images_fn(np.stack(images), _EVALUATION_BATCH)
+    return [
+        {name.decode(): round(float(score), 5) for name, score in zip(classes, scores, strict=True)}
+        for batch in _using(lambda: list(serving.predictions(trained, inputs)))
+        for classes, scores in zip(batch["classes"], batch["scores"], strict=True)
+    ]
 
 
 def _image(path: Path, what: Description) -> Any:

@@ -157,7 +157,7 @@ TRAININGS = (BASELINE, *QUESTIONS)
 
 
 class Outcome(NamedTuple):
-    """What train.py came to, and in what time: its result, or where it diverged, the words that it ended with."""
+    """What train.py came to, and in what time: its result, or where it diverged, the error that it ended with."""
 
     seconds: float
     result: dict[str, Any] | None
@@ -271,10 +271,11 @@ def train(question: Question, folder: Path, epochs: int) -> Outcome:
     start = time.perf_counter()
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - start
+    found = json.loads(result.read_text()) if result.exists() else {}
     if done.returncode == 0:
-        return Outcome(seconds, json.loads(result.read_text()))
-    if diverged := words_of_divergence(done.stderr):
-        return Outcome(seconds, None, diverged)
+        return Outcome(seconds, found)
+    if found.get("diverged"):
+        return Outcome(seconds, None, found["error"])
     raise IngestError(f"train.py failed: {(done.stderr.splitlines() or ['without a word'])[-1]}")
 
 
@@ -283,12 +284,6 @@ def refuse_bad(baseline: Outcome) -> None:
     if (word := verdict(baseline, baseline)) in (DIVERGED, FAILS):
         what = baseline.diverged or f"a test error of {baseline.error:.2f} %"
         raise IngestError(f"the baseline {word} ({what}): there is nothing to compare with: try more --epochs")
-
-
-def words_of_divergence(log: str) -> str:
-    """From what train.py wrote to stderr: its error, if that is that the loss became no number; else nothing."""
-    lines = log.replace("\r", "\n").splitlines()
-    return next((line.split("error: ")[-1].strip() for line in lines if "loss became" in line), "")
 
 
 def classes(shards: Path) -> Counter[str]:

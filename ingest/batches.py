@@ -22,6 +22,7 @@ import numpy as np
 from ingest import order, views
 from ingest.dataset import Dataset
 from ingest.errors import IngestError, OptionError, RecordError, WorkerError
+from ingest.options import settle
 from ingest.order import MAX_SEED, Span
 from ingest.slots import HELD, Batch, Slots, nameless_memory, slot_bytes
 from ingest.workers import Worker, count
@@ -53,6 +54,7 @@ class BatchOptions:
     every: int = 1
 
     def __post_init__(self) -> None:
+        settle(self)
         for name, low, high in (
             ("batch_size", 1, 1_000_000),
             ("image_size", 1, 10_000),
@@ -72,12 +74,20 @@ class BatchOptions:
         """The number of epochs, or None for no end."""
         return self.epochs if self.training or self.epochs else 1
 
-    def number_of_batches(self, records: int) -> int | None:
-        """How many batches ``records`` records give from ``start_batch`` on, or None if they never end."""
+    def first_epoch(self, iteration: int) -> int:
+        """The epoch that an iteration, from 0, begins with: those of training go on, evaluation is the same again."""
+        return iteration * self.epochs if self.training and self.epochs else 0
+
+    def first_batch(self, iteration: int) -> int:
+        """The batch that an iteration begins with, counted from its first epoch on."""
+        return self.start_batch % self.every if self.first_epoch(iteration) else self.start_batch
+
+    def number_of_batches(self, records: int, iteration: int = 0) -> int | None:
+        """How many batches ``records`` records give in an iteration, or None if they never end."""
         if self.passes is None:
             return None
         last = -(-self.passes * records // self.batch_size)
-        return max(0, -(-(last - self.start_batch) // self.every))
+        return max(0, -(-(last - self.first_batch(iteration)) // self.every))
 
 
 class Rows(NamedTuple):
@@ -107,8 +117,8 @@ class _Pending:
     failure: IngestError | None = None
 
 
-def batches(shards: str | Path, options: BatchOptions) -> Generator[Batch, None, None]:
-    """The batches of the dataset in the folder ``shards``, in order.
+def batches(shards: str | Path, options: BatchOptions, iteration: int = 0) -> Generator[Batch, None, None]:
+    """The batches of the dataset in the folder ``shards``, in order: those of an iteration, the first or a later one.
 
     Raises RecordError, naming shard, record and key, for a damaged record; WorkerError if a worker process dies. Worker
     processes start with the first batch and end with the iterator.
@@ -117,10 +127,10 @@ def batches(shards: str | Path, options: BatchOptions) -> Generator[Batch, None,
     if not len(dataset):
         raise RecordError(f"{shards}: the dataset has no records")
     if count(options.workers):
-        yield from _filled_by_workers(dataset, options, _Filler)
+        yield from _filled_by_workers(dataset, options, _Filler, iteration)
         return
     shape = _shape(dataset, options)
-    for rows in planned(dataset, options):
+    for rows in planned(dataset, options, iteration):
         batch = Batch(np.empty(shape, np.uint8), np.empty(shape[0], np.int32))
         size = _fill(dataset, options, rows, batch)
         yield Batch(batch.images[:size], batch.labels[:size])
@@ -138,11 +148,12 @@ def _shape(dataset: Dataset, options: BatchOptions) -> tuple[int, ...]:
     return options.batch_size, options.image_size, options.image_size, dataset.manifest.channels
 
 
-def planned(dataset: Dataset, options: BatchOptions) -> Iterator[list[Rows]]:
-    """What each batch shows, in order."""
-    n = len(dataset)
+def planned(dataset: Dataset, options: BatchOptions, iteration: int = 0) -> Iterator[list[Rows]]:
+    """What each batch of an iteration shows, in order."""
+    n, begin, first_epoch = len(dataset), options.first_batch(iteration), options.first_epoch(iteration)
     by_class = _by_class(dataset) if options.training and not options.shuffle else None
-    for spans in order.batches(n, options.batch_size, options.start_batch, options.passes, options.every):
+    for spans in order.batches(n, options.batch_size, begin, options.passes, options.every):
+        spans = [span._replace(epoch=first_epoch + span.epoch) for span in spans]
         yield [Rows(span, _records(span, options, n, by_class)) for span in spans]
 
 
@@ -200,9 +211,11 @@ class _Idler(_Filler):
         self._slots.batch(job.slot)
 
 
-def _filled_by_workers(dataset: Dataset, options: BatchOptions, filler: type[_Filler]) -> Iterator[Batch]:
+def _filled_by_workers(
+    dataset: Dataset, options: BatchOptions, filler: type[_Filler], iteration: int = 0
+) -> Iterator[Batch]:
     shape = _shape(dataset, options)
-    todo, workers = planned(dataset, options), count(options.workers)
+    todo, workers = planned(dataset, options, iteration), count(options.workers)
     _compile(dataset, shape)
     descriptor = nameless_memory((_QUEUED * workers + HELD) * slot_bytes(shape))
     with ExitStack() as stack:

@@ -20,6 +20,7 @@ import numpy as np
 from ingest import cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
 from ingest.errors import BadSampleError, IngestError, OptionError, OutputError, SourceError
 from ingest.manifest import Manifest, Recipe, Shard
+from ingest.options import settle
 from ingest.order import MAX_SEED, packing_order
 from ingest.output import Lock, Packed, Resuming
 from ingest.sample import JPEG, RAW, Record, Sample
@@ -51,6 +52,7 @@ class BuildOptions:
     scheduler: str | None = None
 
     def __post_init__(self) -> None:
+        settle(self)
         _require(self.format in formats.NAMES, f"format {self.format!r}: give one of {', '.join(formats.NAMES)}")
         _require(self.encoding in ENCODINGS, f"encoding {self.encoding!r}: give one of {', '.join(ENCODINGS)}")
         _require(self.on_bad in ("quarantine", "fail"), f"on_bad {self.on_bad!r}: give quarantine or fail")

@@ -11,7 +11,9 @@ from ingest import files, formats, manifest, output, progress, workers
 from ingest.dataset import Dataset
 from ingest.errors import ManifestError, OptionError, OutputError
 from ingest.manifest import Manifest, Shard
+from ingest.options import typed
 from ingest.output import Packed, Resuming
+from ingest.workers import count
 
 
 class _Task(NamedTuple):
@@ -49,8 +51,9 @@ def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | 
     A conversion that was cut short goes on when it is called again. ``workers`` is the number of processes, by default
     one a core. Raises OptionError, ManifestError, RecordError or OutputError.
     """
-    if format not in formats.NAMES:
+    if typed("format", format, str) not in formats.NAMES:
         raise OptionError(f"format {format!r}: give one of {', '.join(formats.NAMES)}")
+    processes = count(workers)
     source, folder = Dataset(shards), files.place(out)
     known = source.manifest
     if known.format == format:
@@ -67,7 +70,7 @@ def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | 
         manifest.save(build, folder)
     with output.claimed(folder, build if _is_finished(folder, build) else unfinished) as lock:
         if not (folder / manifest.NAME).exists():
-            result = replace(known, format=format, shards=_copy(source, folder, format, workers, lock), build=build)
+            result = replace(known, format=format, shards=_copy(source, folder, format, processes, lock), build=build)
             output.finish(folder, result, output.read_quarantine(source.folder))
             manifest.save(build, folder)
         output.tidy(folder)
@@ -78,12 +81,12 @@ def _is_finished(folder: Path, build: manifest.Recipe) -> bool:
     return (folder / manifest.NAME).exists() and manifest.load_manifest(folder).build == build
 
 
-def _copy(source: Dataset, folder: Path, format: str, count: int | None, lock: output.Lock) -> tuple[Shard, ...]:
+def _copy(source: Dataset, folder: Path, format: str, processes: int, lock: output.Lock) -> tuple[Shard, ...]:
     tasks = [
         _Task(f"{Path(shard.name).stem}.{format}", records)
         for shard, records in zip(source.manifest.shards, source.ranges())
     ]
     with progress.bar(len(source), f"converting to {format}") as bar:
         args = (folder, _Copier, source.folder, format)
-        copied = output.all_packed(workers.run(Resuming, args, tasks, workers.count(count), bar.update, lock))
+        copied = output.all_packed(workers.run(Resuming, args, tasks, processes, bar.update, lock))
     return tuple(part.shard for part in copied)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ingest import order
+from ingest.batches import BatchOptions
 from ingest.errors import IngestError, OptionError
 from ingest.stream import ShardFlow, dataflow
 from ingest.views import AREA
@@ -20,11 +22,15 @@ _PREFETCHED = 2
 class InputFunction:
     """What ``input_fn`` gives; called, it makes a ``tf.data.Dataset``.
 
+    All iterations of its datasets count as those of one: each goes on with the epochs that follow, be it of the same
+    dataset, as Keras does, or of another, as an Estimator does that is trained once more.
+
     TensorFlow wraps errors of the loader in its own; ``failure`` is the loader's error, once there was one.
     """
 
     def __init__(self, flow: ShardFlow):
         self._flow = flow
+        self._shares: dict[tuple[int, ...], ShardFlow] = {}
         self.failure: IngestError | None = None
 
     def __call__(self, input_context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
@@ -35,7 +41,7 @@ class InputFunction:
         """
         flow, parts = self._flow, 1
         if input_context is not None:
-            flow, parts = _share(self._flow, input_context)
+            flow, parts = self._share(input_context)
         options, size = flow.options, flow.options.image_size
         rows = options.batch_size // parts if options.passes is None else None
         signature = (
@@ -43,6 +49,10 @@ class InputFunction:
             tf.TensorSpec([rows], tf.int32),
         )
         dataset = tf.data.Dataset.from_generator(lambda: self._batches(flow, parts), output_signature=signature)
+        if options.passes is None:
+            dataset = dataset.repeat()  # which it never comes to; but it tells that there is no end
+        elif (elements := _elements(options, flow.records, parts)) is not None:
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(elements))
         dataset = dataset.prefetch(_PREFETCHED * parts)
         tf_options = tf.data.Options()
         # There is nothing to tune, and the tuner's thread, which sleeps for up to a minute, would hold up the end of a
@@ -54,24 +64,49 @@ class InputFunction:
         # Whole batches, or a device's part of them: this is run by Python, one call each.
         try:
             for images, labels in flow:
-                size = -(-len(images) // parts)
-                for start in range(0, len(images), size):
-                    yield images[start : start + size], labels[start : start + size]
+                for piece in _pieces(len(images), parts):
+                    yield images[piece], labels[piece]
         except IngestError as error:
             self.failure = error
             raise
 
+    def _share(self, context: tf.distribute.InputContext) -> tuple[ShardFlow, int]:
+        """A host's share of the batches, and the number of devices that it is for."""
+        hosts, host, replicas = context.num_input_pipelines, context.input_pipeline_id, context.num_replicas_in_sync
+        options = self._flow.options
+        if options.batch_size % replicas:
+            raise OptionError(f"batches of {options.batch_size} cannot be divided by {replicas}")
+        if (hosts, host, replicas) not in self._shares:
+            share = replace(
+                options,
+                batch_size=options.batch_size // hosts,
+                start_batch=options.start_batch * hosts + host,
+                every=hosts,
+            )
+            self._shares[hosts, host, replicas] = ShardFlow(self._flow.shards, share)
+        return self._shares[hosts, host, replicas], replicas // hosts
 
-def _share(flow: ShardFlow, context: tf.distribute.InputContext) -> tuple[ShardFlow, int]:
-    """A host's share of ``flow``, and the number of devices that it is for."""
-    hosts, host = context.num_input_pipelines, context.input_pipeline_id
-    options = flow.options
-    if options.batch_size % context.num_replicas_in_sync:
-        raise OptionError(f"batches of {options.batch_size} cannot be divided by {context.num_replicas_in_sync}")
-    share = replace(
-        options, batch_size=options.batch_size // hosts, start_batch=options.start_batch * hosts + host, every=hosts
-    )
-    return ShardFlow(flow.shards, share), context.num_replicas_in_sync // hosts
+
+def _elements(options: BatchOptions, records: int, parts: int) -> int | None:
+    """How many elements each iteration has, of ``records`` records and in batches of so many ``parts`` each.
+
+    None where iterations differ: where the first one of training begins late.
+    """
+    if options.first_batch(1) != options.first_batch(0):
+        return None
+    total = options.number_of_batches(records)
+    if not total:
+        return 0
+    last = options.start_batch + (total - 1) * options.every
+    # Only the very last may be smaller, and then have fewer parts.
+    images = sum(span.length for span in order.spans(records, options.batch_size, last, options.passes))
+    return (total - 1) * parts + len(_pieces(images, parts))
+
+
+def _pieces(images: int, parts: int) -> list[slice]:
+    """A batch of so many images cut into equal parts, fewer where there are not enough images."""
+    size = -(-images // parts)
+    return [slice(start, start + size) for start in range(0, images, size)]
 
 
 def input_fn(
@@ -92,7 +127,11 @@ def input_fn(
 
     The arguments and the batches are those of ``ingest.dataflow``; errors in the arguments, or in what the dataset's
     folder holds, are raised now. Images are uint8 [N, S, S, C], labels int32 [N]; N is known to the graph where all
-    batches are whole.
+    batches are whole. The dataset's cardinality is known, or infinite, but where training with ``epochs`` begins at a
+    ``start_batch``, so that its first iteration is shorter than those that follow.
+
+    What ``dataflow`` says of iterations is true of all datasets that this makes, taken together. TensorFlow takes some
+    batches ahead: of training without ``epochs`` that is broken off, these are not shown when it is iterated again.
     """
     flow = dataflow(
         shards, batch_size=batch_size, image_size=image_size, training=training, seed=seed, workers=workers,

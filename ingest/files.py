@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import reprlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,15 +18,21 @@ from ingest.errors import OptionError
 
 
 def place(name: str | Path) -> Path:
-    """The path that ``name`` says. Raises OptionError where it is remote and what reads such places is missing."""
-    if not isinstance(name, str):
-        return name
-    if "://" not in name:
-        return Path(name)
+    """The path that ``name`` says.
+
+    Raises OptionError where it is no path, or remote and what reads such places is missing.
+    """
+    if isinstance(name, Path) or hasattr(name, "fs"):
+        return name  # type: ignore[return-value]  # a remote one behaves like a Path
+    text = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(text, str):
+        raise OptionError(f"{reprlib.repr(name)} is no path: give a string or a pathlib.Path")
+    if "://" not in text:
+        return Path(text)
     try:
         from upath import UPath
 
-        return UPath(name)
+        return UPath(text)
     except (ImportError, ValueError) as error:  # the kind's own library is missing, or the kind is unknown
         raise OptionError(f"{name}: cannot be reached ({error}): pip install 'ingest-toolkit[remote]'") from error
 

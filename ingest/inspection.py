@@ -24,6 +24,7 @@ from ingest.dataset import Dataset
 from ingest.errors import RecordError
 from ingest.sample import RAW, Record
 from ingest.shuffle import Mixing
+from ingest.workers import count
 
 ENCODINGS = ("JPEG with restart segments", "JPEG without", RAW)
 
@@ -139,7 +140,8 @@ def inspect(shards: str | Path, against: str | Path | None = None, workers: int 
     ``workers`` is the number of processes, by default one a core, 0 for none but this. Raises ManifestError or
     RecordError where a dataset is missing or damaged.
     """
-    datasets = [Dataset(folder) for folder in (shards, against) if folder is not None]
+    count(workers)  # what is no number of processes is refused before anything is read
+    datasets = [Dataset(folder) for folder in (shards, *([] if against is None else [against]))]
     if empty := [dataset.folder for dataset in datasets if not len(dataset)]:
         raise RecordError(f"{empty[0]}: the dataset has no records: build it again")
     facts = [_read_all(dataset, workers) for dataset in datasets]

@@ -5,7 +5,9 @@ Importing tensorpack loads TensorFlow, so nothing that worker processes need may
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,15 @@ from ingest.batches import BatchOptions, batches
 from ingest.dataset import Dataset
 from ingest.views import AREA
 
+_COUNTING = threading.Lock()
+"""Held while an iteration is counted. It is not the flow's own, because a lock cannot be copied to another process."""
+
 
 class ShardFlow(DataFlow):
     """The batches of a dataset: datapoints [images, labels], as ``dataflow`` describes them.
 
-    Every iteration starts anew at ``start_batch``, with worker processes of its own, which end with it.
+    Every iteration has worker processes of its own, which end with it. A copy, such as each process of tensorpack's
+    runners has, counts its iterations by itself, from where the original was.
     """
 
     def __init__(self, shards: str | Path, options: BatchOptions):
@@ -30,15 +36,29 @@ class ShardFlow(DataFlow):
         self.records = len(dataset)
         self.channels = dataset.manifest.channels
         self.classes = dataset.manifest.classes
+        self._iterations = self._endless_batches = 0
+
+    def reset_state(self) -> None:
+        """Nothing: tensorpack calls this once in each process, and the next iteration goes on all the same."""
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        for batch in batches(self.shards, self.options):
+        with _COUNTING:
+            options, iteration = self._here(), self._iterations
+            self._iterations += 1
+        for batch in batches(self.shards, options, iteration):
+            self._endless_batches += options.passes is None
             yield list(batch)
 
     def __len__(self) -> int:
-        """Batches in one iteration; where they never end, whole batches in an epoch, one at least."""
-        total = self.options.number_of_batches(self.records)
+        """Batches in the next iteration; where they never end, whole batches in an epoch, one at least."""
+        total = self.options.number_of_batches(self.records, self._iterations)
         return max(1, self.records // self.options.batch_size) if total is None else total
+
+    def _here(self) -> BatchOptions:
+        """The options; where the iterations before were broken off, which had no end, from the next batch on."""
+        options = self.options
+        given = self._endless_batches * options.every
+        return replace(options, start_batch=options.start_batch + given) if given else options
 
 
 def dataflow(
@@ -72,6 +92,11 @@ def dataflow(
     size, then the centre. An image of exactly that size is shown as it is.
 
     ``start_batch`` skips that many batches at no cost: what follows is what would have followed them.
+
+    One iteration gives ``epochs`` epochs of training, and the next one those that follow: ten passes, by a loop, by
+    Keras or by RepeatedData, show ten permutations and new crops. ``start_batch`` is where the first iteration begins.
+    Iterations are counted as they begin, those that are broken off too; without ``epochs`` the next one begins with the
+    batch after the last that was given. Evaluation is the same every time.
 
     Raises OptionError, ManifestError or RecordError; while iterating, RecordError, naming shard, record and key, and
     WorkerError.

@@ -16,6 +16,7 @@ import numpy as np
 
 from ingest import jpeg, progress, workers
 from ingest.errors import OptionError, OutputError
+from ingest.options import settle
 from ingest.order import MAX_SEED
 
 SIDES = (300, 600)
@@ -144,6 +145,7 @@ class SynthOptions:
     workers: int | None = None
 
     def __post_init__(self) -> None:
+        settle(self)
         if not 2 <= self.classes <= len(PATTERNS):
             raise OptionError(f"{self.classes} classes: give 2 to {len(PATTERNS)}")
         if not self.classes * _VALIDATION_EVERY <= self.images <= 10_000_000:

@@ -16,8 +16,10 @@ from ingest import build, files, formats, jpeg, manifest, output, progress, samp
 from ingest.build import BuildOptions, Packer, Task
 from ingest.errors import BadSampleError, ManifestError, RecordError, SourceError
 from ingest.manifest import Manifest, Recipe, Shard
+from ingest.options import typed
 from ingest.sample import RAW, Record
 from ingest.sources import open_source
+from ingest.workers import count
 
 _Src = tuple[str | Path, str | Path | None]
 """A source and its labels."""
@@ -78,6 +80,8 @@ def verify(
     is packed anew from it, byte for byte as it was. Raises SourceError where it is another source, or has changed;
     ManifestError where neither the manifest nor the recipe can be read, or the dataset is not finished.
     """
+    count(workers)  # what is no number of processes is refused before anything is read
+    decode = typed("decode", decode, bool)
     folder = files.place(shards)
     if repair is None:
         _refuse_unfinished(folder)

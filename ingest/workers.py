@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ingest.errors import IngestError, OptionError, WorkerError
+from ingest.options import typed
 
 Handler = Callable[[Any, Callable[[int], object]], Any]
 """Does a task; may call its second argument with the number of images done since the last call."""
@@ -149,6 +150,7 @@ def count(workers: int | None) -> int:
     """``workers``, or where it is None the number of cores that this process may use."""
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = typed("workers", workers, int)
     if not 0 <= workers <= 1024:
         raise OptionError(f"{workers} workers: give 0 (all in this process) to 1024")
     return workers

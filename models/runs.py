@@ -4,7 +4,7 @@ DIR/run.json                what was trained: Description
 DIR/checkpoint, model.*     TensorFlow's checkpoints, the last of them
 DIR/history.json            an entry an epoch: what training and evaluation gave
 DIR/best/                   the checkpoint with the highest top-1, under the same names; entry.json, its history's entry
-DIR/saved_model/            the SavedModel of the best, with run.json in assets.extra
+DIR/saved_model/STEP/       the SavedModel of the best, of that step, with run.json in assets.extra
 """
 
 from __future__ import annotations
@@ -230,12 +230,14 @@ def keep_best(folder: Path, entry: Entry) -> None:
 
 
 def find(place: Path) -> Trained:
-    """The network that ``place`` holds: a training's folder (of which the best), a checkpoint, or a SavedModel of ours.
+    """The network that ``place`` holds: a training's folder (of which the best), a checkpoint, or a SavedModel of ours
+    or a folder of such (of which the highest number).
 
     Raises ModelError where there is none, or it is damaged.
     """
-    if (place / "saved_model.pb").exists():
-        return _checked(str(place / "variables" / "variables"), place / "assets.extra")
+    for export in (place, *exports(place)):
+        if (export / "saved_model.pb").exists():
+            return _checked(str(export / "variables" / "variables"), export / "assets.extra")
     if place.is_dir():
         for folder in (place / BEST, place):
             if steps := _saved_steps(folder):
@@ -244,6 +246,12 @@ def find(place: Path) -> Trained:
     if not place.with_name(f"{place.name}.index").exists():
         raise ModelError(f"{place}: no such checkpoint: give a --model-dir of train.py, or what it exported")
     return _checked(str(place), place.parent.parent if place.parent.name == BEST else place.parent)
+
+
+def exports(folder: Path) -> list[Path]:
+    """The numbered folders in ``folder``, the highest number first: a SavedModel each, as TensorFlow Serving has it."""
+    numbered = [each for each in folder.iterdir() if each.name.isdecimal()] if folder.is_dir() else []
+    return sorted(numbered, key=lambda each: int(each.name), reverse=True)
 
 
 def step_of(checkpoint: str) -> int:

@@ -15,7 +15,7 @@ from tensorflow import image  # whose resize, unlike that of v1, has pixels with
 from models import NETWORKS
 from models.classifier import Params, model_fn
 from models.devices import alone
-from models.runs import RUN, SAVED_MODEL, Description, Trained, save_description
+from models.runs import RUN, SAVED_MODEL, Description, Trained, exports, save_description, step_of
 
 SHOWN_PART = 224 / 256
 """Side of the centre square that is shown, as a share of an image's short side: Krizhevsky et al. (2012), section 2."""
@@ -48,7 +48,10 @@ def predictions(trained: Trained, input_fn: Callable[[], tf.data.Dataset]) -> It
 
 
 def export(trained: Trained, folder: Path) -> Path:
-    """Write a SavedModel to ``folder``/saved_model, in place of an earlier one.
+    """Write a SavedModel to ``folder``/saved_model/STEP, in place of an earlier one, of whatever step.
+
+    Gives its folder. The number is for TensorFlow Serving, to which ``folder``/saved_model is a model, and STEP its
+    version.
 
     Its default signature takes ``image_bytes``, JPEG files as strings [N], and gives ``labels``, ``classes`` and
     ``scores`` [N, 5] of the most likely five; its signature ``features`` gives what the last layer sees.
@@ -60,15 +63,23 @@ def export(trained: Trained, folder: Path) -> Path:
         images = tf.map_fn(lambda one: view(one, description.image_size, description.channels), encoded, tf.uint8)
         return tf.estimator.export.TensorServingInputReceiver(images, {"image_bytes": encoded})
 
-    target, killed = folder / SAVED_MODEL, list(folder.glob(f"{_EXPORTING}*"))
+    model, killed = folder / SAVED_MODEL, list(folder.glob(f"{_EXPORTING}*"))
+    target = model / str(step_of(trained.checkpoint))
     with tempfile.TemporaryDirectory(dir=folder, prefix=_EXPORTING) as scratch:
         save_description(Path(scratch), description)
         exported = _estimator(description, Path(scratch)).export_saved_model(
             scratch, receive, assets_extra={RUN: str(Path(scratch) / RUN)}, checkpoint_path=trained.checkpoint
         )
+        if (model / "saved_model.pb").exists():  # of a version that gave no numbers
+            model.rename(Path(scratch) / "unnumbered")
+        model.mkdir(exist_ok=True)
         if target.exists():
             target.rename(Path(scratch) / "earlier")
         Path(exported.decode()).rename(target)
+        for other in exports(model):
+            # Who serves the model sees one that goes only when it sees the new one. What is not ours stays.
+            if other != target and (other / "assets.extra" / RUN).exists():
+                other.rename(Path(scratch) / f"of-step-{other.name}")
     # Only now: one that was killed between the two may have the earlier export.
     for left in killed:
         shutil.rmtree(left, ignore_errors=True)

@@ -64,7 +64,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     words = ("--model", "lenet", "--data", digits, "--model-dir", folder / "lenet", "--steps", 1, "--batch-size", 20)
     done = train(*words, "--workers", 0)
     assert done.returncode == 0, done.stderr
-    export = folder / "lenet" / "saved_model"
+    export = folder / "lenet" / "saved_model" / "1"
     cut, changed, foreign, lost = (shutil.copytree(export, folder / n) for n in ("cut", "changed", "foreign", "lost"))
     (cut / WEIGHTS).write_bytes((cut / WEIGHTS).read_bytes()[:1000])
     flip(changed / WEIGHTS, (changed / WEIGHTS).stat().st_size // 2)
@@ -100,8 +100,8 @@ USAGE = [
     ("--summary", "give --model NAME: lenet, alexnet, "),
     ("--data {digits} --model-dir {run}", "give --model NAME: lenet, alexnet, "),
     ("--model lenet", "give --data SHARDS and --model-dir DIR, or --summary"),
-    ("--model lenet --data {digits}", "give --data SHARDS and --model-dir DIR, or --summary"),
-    ("--model lenet --model-dir {run}", "give --data SHARDS and --model-dir DIR, or --summary"),
+    ("--model lenet --data {digits}", "error: give --model-dir DIR"),
+    ("--model lenet --model-dir {run}", "error: give --data SHARDS"),
     ("--model vgg --data {digits} --model-dir {run}", "argument --model: invalid choice: 'vgg'"),
     (f"{LENET} --verbose", "unrecognized arguments: --verbose"),
     (f"{LENET} more", "unrecognized arguments: more"),
@@ -239,7 +239,7 @@ ERRORS = [
     ("--features {colours} --init-from {lenet} --out {run}", "{colours}: 3 channels, and {lenet} is of others"),
     ("--features {nowhere} --init-from {lenet} --out {run}", "holds no finished dataset"),
     ("--predict {nowhere} --init-from {lenet}", "{nowhere}: cannot be read (No such file or directory)"),
-    ("--predict {photo} {text} --init-from {lenet}", "{text}: no image that can be decoded"),
+    ("--predict {text} {nowhere} --init-from {lenet}", "{text}: no image that can be decoded"),
     # What training starts from.
     (f"{LENET} {START} {{nowhere}}", "{nowhere}: no such checkpoint: give a --model-dir of train.py"),
     (f"{LENET} {START} {{text}}", "{text}: no such checkpoint: give a --model-dir of train.py"),
@@ -333,6 +333,12 @@ def test_what_cannot_be_a_cluster_is_one_line(
     assert (code, out) == (2, "")
     assert message in one_line(err)
     assert not places["run"].exists()
+
+
+def test_what_is_missing_is_asked_for_alone(places: dict[str, Path]):
+    for words, missing in (("--data {digits}", "--model-dir DIR"), ("--model-dir {run}", "--data SHARDS")):
+        code, _, err = said(["--model", "lenet", *(word.format(**places) for word in words.split())])
+        assert (code, err) == (2, f"train.py: error: give {missing}\n")
 
 
 def test_as_it_is_typed(places: dict[str, Path]):

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from floors below its own.
 FLOORS = [
     {"errors", "progress", "compiled"},
+    {"options"},
     {"files", "sample", "order", "shuffle", "workers", "slots"},
     {"atomic", "cluster"},
     {"jpeg"},

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from conftest import put
+from test_sources import idx
 
+import ingest
 from ingest.errors import IngestError, SourceError
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "mnist_questions.py"
@@ -42,7 +47,7 @@ def outcome(error: float, loss: float = 0.0123, steps: int = 9_375, seconds: flo
 
 
 GOOD = outcome(0.8)
-DIVERGED = questions.Outcome(7.4, None, "the loss became NaN: give a lower rate")
+DIVERGED = questions.Outcome(7.4, None, "the loss is no number any more: give a lower rate")
 
 
 def page(*others: object) -> str:
@@ -110,7 +115,7 @@ def test_what_is_said_follows_from_what_was_measured(given: object, word: str, a
 def test_a_training_that_diverged_shows_as_such_and_has_no_numbers():
     text = page(DIVERGED, *[GOOD] * 5)
     assert "| raw pixels: `--pixel-range 255` | - | - | 7 | - | - | diverged |" in text
-    expected = 'Measured: train.py ended with "the loss became NaN: give a lower rate". It has **diverged**'
+    expected = 'Measured: train.py ended with "the loss is no number any more: give a lower rate". It has **diverged**'
     assert expected in sections(text)[0]
 
 
@@ -126,15 +131,48 @@ def test_a_shorter_training_is_compared_with_as_many_epochs_of_the_baseline():
     assert "given 2 of 10 epochs; after as many the baseline stood at 1.60 %" in one
 
 
-def test_the_words_of_divergence_are_found_behind_a_bar():
-    log = "training lenet: 5%\rtraining lenet: 6%\ntrain.py: error: the loss became NaN: give a lower rate\n"
-    assert questions.words_of_divergence(log) == "the loss became NaN: give a lower rate"
-    assert questions.words_of_divergence("train.py: error: no space left") == ""
+def test_a_training_that_diverges_is_told_by_a_field(tmp_path: Path):
+    """Of train.py itself, on a set that is small and a rate that is large."""
+    rng = np.random.default_rng(0)
+    for name in ("train", "test"):
+        pixels, labels = rng.integers(0, 256, (20, 28, 28), np.uint8), np.arange(20, dtype=np.uint8) % 10
+        put(tmp_path / "idx" / name, {"a-images-idx3-ubyte": idx(pixels), "a-labels-idx1-ubyte": idx(labels)})
+        ingest.build_shards(tmp_path / "idx" / name, tmp_path / name, format="tfrecord", workers=0)
+    wild = BASELINE._replace(options=("--batch-size", "10", "--learning-rate", "1e6", "--workers", "0"))
+    found = questions.train(wild, tmp_path, 20)
+    assert found.result is None
+    assert found.diverged.startswith("the loss is no number any more: give a lower --learning-rate")
+    assert questions.verdict(found, GOOD) == "diverged"
+    assert json.loads((tmp_path / "baseline.json").read_text()) == {
+        "model": "lenet", "diverged": True, "error": found.diverged,
+    }  # fmt: skip
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, place: Path, code: int, result: dict | None, said: str) -> None:
+    """Have train.py end like that."""
+    if result is not None:
+        (place / "baseline.json").write_text(json.dumps(result))
+    monkeypatch.setattr(
+        questions.subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, code, "", said)
+    )
+
+
+def test_what_a_training_says_decides_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    words = "train.py: error: the loss became NaN, is no number any more, has diverged\n"
+    for result in (None, {}, {"diverged": False}):
+        answering(monkeypatch, tmp_path, 1, result, words)
+        with pytest.raises(IngestError, match=r"train\.py failed: .* the loss became NaN"):
+            questions.train(BASELINE, tmp_path, 1)
+    answering(monkeypatch, tmp_path, 1, {"diverged": True, "error": "in other words"}, "")
+    assert questions.train(BASELINE, tmp_path, 1).diverged == "in other words"
 
 
 def test_a_baseline_that_fails_is_nothing_to_compare_with():
     questions.refuse_bad(outcome(49))
-    for bad, what in ((DIVERGED, "diverged \\(the loss became NaN"), (outcome(51), "fails \\(a test error of 51.00 %")):
+    for bad, what in (
+        (DIVERGED, "diverged \\(the loss is no number"),
+        (outcome(51), "fails \\(a test error of 51.00 %"),
+    ):
         with pytest.raises(IngestError, match=f"the baseline {what}"):
             questions.refuse_bad(bad)
 

@@ -6,6 +6,11 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,10 +20,11 @@ from hypothesis import strategies as st
 from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
-from ingest import formats, manifest, output, sample
+from ingest import cli, formats, manifest, output, sample
+from ingest.batches import BatchOptions
 from ingest.dataset import Dataset
 from ingest.errors import OptionError, OutputError, RecordError
-from ingest.profile import Profile, ProfileOptions, measure, page, profile, report
+from ingest.profile import Profile, ProfileOptions, measure, page, profile, rates, report
 from ingest.profile.advice import (
     LIMITS,
     TARGETS,
@@ -255,3 +261,84 @@ def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: P
     (folder / "00000-of-00005.lmdb").unlink()
     with pytest.raises(RecordError):
         profile(folder, ProfileOptions())
+
+
+class _Clock:
+    """Time that passes only as measurements say."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 16])
+@pytest.mark.parametrize(("seconds", "turns"), [(0.1, 1), (1.0, 1), (15.0, 3), (600.0, 3)])
+def test_measuring_takes_the_seconds_that_it_is_given(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, turns: int, workers: int
+):
+    """Eight streams of 1,000 images/s a worker, by a clock that only they move; what was made ready comes at once."""
+    clock = _Clock()
+    monkeypatch.setattr(rates, "time", clock)
+    pace = 1000 * max(1, workers)
+
+    def make(shards: object, options: BatchOptions) -> Iterator[None]:
+        made = 0.0  # when the batch before was ready; workers have two each to do
+        while True:
+            made = max(made, clock.now - 2 * workers * options.batch_size / pace) + options.batch_size / pace
+            clock.now = max(clock.now, made)
+            yield
+
+    with ExitStack() as stack:
+        options = BatchOptions(64, True, workers=workers)
+        measures = {i: rates.stream(stack, "", options, make) for i in range(8)}
+        begun, reports = clock.now, []
+        found = rates.medians(measures, seconds, reports.append)
+        assert len(reports) == 8 * turns
+        # At the least two batches of each, one of every worker, and what workers were told to do meanwhile.
+        least = 8 * (max(2, workers) + 2 * workers) * 64 / pace
+        assert clock.now - begun <= 1.1 * max(seconds, least) + 8 * turns * 64 / pace
+        assert all(rate == pytest.approx(pace, rel=0.02) for rate in found.values())
+
+
+def test_a_profile_of_a_second_takes_about_a_second(shards: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
+    """Of which only the measuring is looked at: how long programs take to start is the machine's."""
+    spent = []
+    medians = rates.medians
+
+    def timed(measures: dict, seconds: float, report: object) -> dict:
+        start = time.perf_counter()
+        found = medians(measures, seconds, report)
+        spent.append((seconds, time.perf_counter() - start))
+        return found
+
+    monkeypatch.setattr(rates, "medians", timed)
+    result = profile(shards["lmdb"], ProfileOptions(8, 32, workers=1, seconds=1))
+    assert all(cost > 0 for stage, cost in result.stages.items() if stage != "crop")
+    # A machine that has other things to do may take some times as long.
+    assert [seconds for seconds, _ in spent] == [1]
+    assert spent[0][1] < 5
+
+
+def test_usage_errors_come_before_data_and_tensorflow(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    cases = {
+        "--seconds 0": "0.0 seconds: give 0.1 to 86400", "--seconds inf": "inf seconds", "--seconds nan": "nan seconds",
+        "--step-ms -5": "-5.0 ms a step", "--step-ms nan": "nan ms a step", "--against dali": "'dali' is no loader",
+        "--against naive,": "'' is no loader", "--target fast": "target 'fast': give images/s",
+        "--target -1": "target '-1'", "--step-ms 5 --model lenet": "give one at a time",
+        "--workers -1": "-1 workers: give 0", "--batch-size 0": "batch_size is 0",
+        "--image-size 20000": "image_size is 20000",
+    }  # fmt: skip
+    # A look at the data would show that there are none.
+    for words, message in cases.items():
+        assert cli.main(["profile", str(tmp_path / "nowhere"), *words.split()]) == 2, words
+        out, err = capsys.readouterr()
+        assert (out, len(err.splitlines())) == ("", 1)
+        assert message in err
+    code = "import sys; from ingest import cli; sys.exit(cli.main() + 100 * ('tensorflow' in sys.modules))"
+    command = [sys.executable, "-c", code, "profile", str(tmp_path / "nowhere"), "--seconds", "0"]
+    assert subprocess.run(command, capture_output=True).returncode == 2

@@ -236,7 +236,7 @@ def test_the_best_of_a_training_that_went_on_from_before_it_stays_the_best(
     result = json.loads(out)
     assert (result["saved_step"], result["best_top1"]) == (8, 0.99)
     assert [entry["step"] for entry in result["history"]] == [4, 8]
-    assert f"99.00% at best; {folder}/saved_model is of step 8, the best" in err
+    assert f"99.00% at best; {folder}/saved_model/8 is of step 8, the best" in err
     shutil.rmtree(folder / "best")
     runs.keep_best(folder, history(folder)[0])
     (folder / "best" / runs.ENTRY).unlink()
@@ -273,24 +273,25 @@ def test_what_was_exported_is_said(shards: Path, two_epochs: Path, tmp_path: Pat
     at = max(history(folder), key=lambda entry: entry["eval_top1"])["step"]
     code, _, err = lenet(shards, folder, "--steps", 9)
     assert code == 0
-    assert f"saved_model is of step {at}, the best evaluated, with top-1 " in err
+    assert f"saved_model/{at} is of step {at}, the best evaluated, with top-1 " in err
     code, _, err = lenet(shards, tmp_path / "new", "--steps", 2)
-    assert f"{tmp_path}/new/saved_model is of step 2; give --eval-data" in err
+    assert f"{tmp_path}/new/saved_model/2 is of step 2; give --eval-data" in err
     code, out, err = lenet(shards, two_epochs, "--steps", 8, "--eval-data", shards)
     assert json.loads(out)["saved_step"] == at
     assert "has had 8 of 8 steps: for more, raise --epochs or --steps" in err
-    assert f"at best; {two_epochs}/saved_model is of step {at}, the best" in err
+    assert f"at best; {two_epochs}/saved_model/{at} is of step {at}, the best" in err
 
 
 def test_what_a_killed_export_left_goes_and_what_it_had_exported_stays(shards: Path, two_epochs: Path, tmp_path: Path):
     folder = shutil.copytree(two_epochs, tmp_path / "run")
-    before = (folder / "saved_model/saved_model.pb").read_bytes()
+    [export] = (folder / "saved_model").iterdir()
+    before = (export / "saved_model.pb").read_bytes()
     put(folder, {".exporting-abcd/1/saved_model.pb": b"half", "saved_model.mine/saved_model.pb": b"the user's"})
     with patch("models.serving._estimator", side_effect=OSError(errno.ENOSPC, "No space left on device")):
         code, out, err = lenet(shards, folder, "--steps", 8)
     assert (code, out) == (1, "")
     assert f"{folder}: cannot be used (No space left on device): mend that, and the same command goes on" in err
-    assert (folder / "saved_model/saved_model.pb").read_bytes() == before
+    assert (export / "saved_model.pb").read_bytes() == before
     code, _, err = lenet(shards, folder, "--steps", 8)
     assert code == 0, err
     assert sorted(path.name for path in folder.iterdir() if "export" in path.name or "saved" in path.name) == [
@@ -361,3 +362,27 @@ def test_a_description_that_is_none_is_one_line(
 def test_the_step_is_that_of_the_checkpoint(two_epochs: Path):
     with tf.Graph().as_default():
         assert runs.step_of(str(two_epochs / "model.ckpt-8")) == 8
+
+
+def test_one_numbered_export_at_a_time(shards: Path, two_epochs: Path, tmp_path: Path):
+    """As TensorFlow Serving has versions: of an earlier step or without a number it goes, what is the user's stays."""
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    [export] = (two_epochs / "saved_model").iterdir()
+    shutil.rmtree(folder / "best")
+    theirs = {"saved_model/7/saved_model.pb": b"the user's", "saved_model/models.config": b"", "saved_model/v1/x": b""}
+    put(folder, theirs)
+    shutil.copytree(export, folder / "saved_model/99")  # of a training that went on from before it
+    code, out, err = lenet(shards, folder, "--steps", 9)
+    assert code == 0, err
+    assert json.loads(out)["saved_model"] == str(folder / "saved_model/9")
+    assert sorted(path.name for path in (folder / "saved_model").iterdir()) == ["7", "9", "models.config", "v1"]
+    assert (folder / "saved_model/7/saved_model.pb").read_bytes() == b"the user's"
+    for name in ("saved_model.pb", "variables", "assets.extra/run.json"):
+        assert (folder / "saved_model/9" / name).exists()
+    # The same step again, and what a version before this one left.
+    shutil.rmtree(folder / "saved_model")
+    shutil.copytree(export, folder / "saved_model")
+    for _ in range(2):
+        code, _, err = lenet(shards, folder, "--steps", 9)
+        assert code == 0, err
+        assert [path.name for path in (folder / "saved_model").iterdir()] == ["9"]

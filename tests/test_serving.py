@@ -53,6 +53,10 @@ class Run(NamedTuple):
         return max(self.history, key=lambda entry: entry["eval_top1"])
 
     @property
+    def export(self) -> Path:
+        return self.folder / "saved_model" / str(self.best["step"])
+
+    @property
     def classes(self) -> list[str]:
         return sorted({key.split("/")[0] for key in self.files})
 
@@ -85,8 +89,11 @@ def trained(folder: Path, photos: dict[str, bytes], *words: object) -> Run:
     done = train(*data, "--workers", 0, *words)
     assert done.returncode == 0, done.stderr
     history = json.loads((folder / "run" / "history.json").read_text())
-    assert json.loads(done.stdout)["history"] == history
-    return Run(folder / "run", history, folder / "shards", {key: folder / "photos" / key for key in photos})
+    run = Run(folder / "run", history, folder / "shards", {key: folder / "photos" / key for key in photos})
+    result = json.loads(done.stdout)
+    assert (result["history"], result["diverged"]) == (history, False)
+    assert (result["saved_model"], result["saved_step"]) == (str(run.export), run.best["step"])
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +166,7 @@ def answers(colours: Run, digits: Run, tmp_path_factory: pytest.TempPathFactory)
     wanted = {}
     for run in (colours, digits):
         # Elsewhere, and under another name: nothing in it may point back.
-        shutil.copytree(run.folder / "saved_model", place / run.folder.parent.name)
+        shutil.copytree(run.export, place / run.folder.parent.name)
         wanted[str(place / run.folder.parent.name)] = [str(path) for path in run.files.values()]
     put(place, {"wanted": json.dumps(wanted).encode()})
     words = [sys.executable, "-c", WITHOUT_US, str(place / "wanted")]
@@ -269,7 +276,7 @@ def test_a_prediction_is_of_any_kind_of_image_and_saved_for_machines(colours: Ru
         for name in names:
             photo.convert("L" if name == "grey.png" else "RGB").save(tmp_path / name)
     paths = [colours.files["red/0.jpg"], *(tmp_path / name for name in names)]
-    found = predicted(*paths, "--init-from", colours.folder / "saved_model", "--json", tmp_path / "found.json")
+    found = predicted(*paths, "--init-from", colours.export, "--json", tmp_path / "found.json")
     assert list(found) == [str(path) for path in paths]
     first, png, bmp, tiff, grey = found.values()
     # They are coded anew, as when they are packed, and so differ a little from the JPEG, but not among themselves.
@@ -280,22 +287,38 @@ def test_a_prediction_is_of_any_kind_of_image_and_saved_for_machines(colours: Ru
     assert [*saved[str(paths[0])].values()] == pytest.approx([*first.values()], abs=1e-4)
 
 
-def test_what_cannot_be_shown_is_one_line(digits: Run, tmp_path: Path):
-    good = next(iter(digits.files.values()))
+def test_the_good_are_answered_and_the_bad_are_named(digits: Run, tmp_path: Path):
+    good, other, *_ = digits.files.values()
     put(tmp_path, {"text.jpg": b"a text", "empty.jpg": b"", "cut.jpg": good.read_bytes()[:300]})
-    for path, message in (
-        (tmp_path / "text.jpg", "no image that can be decoded"),
-        (tmp_path / "empty.jpg", "no image that can be decoded"),
-        (tmp_path / "cut.jpg", "no image that can be decoded"),
-        (tmp_path / "nowhere.jpg", "cannot be read (No such file or directory)"),
-        (tmp_path, "cannot be read (Is a directory)"),
-    ):
-        code, out, err = used("--predict", good, path, "--init-from", digits.folder)
+    bad = {
+        tmp_path / "text.jpg": "no image that can be decoded",
+        tmp_path / "empty.jpg": "no image that can be decoded",
+        tmp_path / "cut.jpg": "no image that can be decoded",
+        tmp_path / "nowhere.jpg": "cannot be read (No such file or directory)",
+        tmp_path: "cannot be read (Is a directory)",
+        good / "below.jpg": "cannot be read (Not a directory)",
+    }
+    where = ("--init-from", digits.folder, "--json", tmp_path / "found.json")
+    alone = used("--predict", good, other, *where)
+    expected = json.loads((tmp_path / "found.json").read_text())
+    assert (alone[0], list(expected)) == (0, [str(good), str(other)])
+    text, *others = bad
+    code, out, err = used("--predict", text, good, *others, other, *where)
+    assert (code, out) == (1, alone[1])
+    assert [f"{path}: {message}" in one_line(err) for path, message in bad.items()] == [True] * len(bad)
+    assert one_line(err).startswith(f"train.py: error: {text}: no image that can be decoded (")
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found.keys() == {str(good), str(other), *map(str, bad)}
+    assert {path: found[path] for path in expected} == expected
+    assert [found[str(path)]["error"].startswith(f"{path}: {message}") for path, message in bad.items()] == [True] * 6
+    for path, message in bad.items():
+        code, out, err = used("--predict", path, path, *where)
         assert (code, out) == (1, "")
         assert one_line(err).startswith(f"train.py: error: {path}: {message}")
-    done = train("--predict", tmp_path / "text.jpg", "--init-from", digits.folder)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert f"{tmp_path / 'text.jpg'}: no image that can be decoded" in one_line(done.stderr)
+        assert err.count(f"{path}: ") == 1
+        assert list(json.loads((tmp_path / "found.json").read_text())) == [str(path)]
+    code, out, err = used("--predict", good, good, *where)
+    assert (code, out.splitlines().count(str(good)), err) == (0, 2, "")
 
 
 def test_features_are_those_of_the_saved_model(run: Run, answers: dict[Path, Any], tmp_path: Path):
@@ -332,10 +355,12 @@ def test_a_network_is_found_in_all_that_a_training_leaves(digits: Run, tmp_path:
         best,
         best / f"model.ckpt-{digits.best['step']}",
         digits.folder / "saved_model",
+        digits.export,
+        shutil.copytree(digits.export, tmp_path / "unnumbered" / "saved_model"),
         Path("run"),
     )
     found = [extracted(place, digits.shards, tmp_path / "features.npz")["features"] for place in places]
-    assert [features.tolist() == found[0].tolist() for features in found] == [True] * 5
+    assert [features.tolist() == found[0].tolist() for features in found] == [True] * len(places)
     last = digits.folder / f"model.ckpt-{digits.history[-1]['step']}"
     assert digits.history[-1]["step"] > digits.best["step"]
     assert extracted(last, digits.shards, tmp_path / "features.npz")["features"].tolist() != found[0].tolist()

@@ -28,7 +28,7 @@ def test_a_datapoint_is_images_and_labels(shards: dict[str, Path]):
     )
     assert type(found[0]) is list
     assert [(array.dtype, array.shape) for array in found[0]] == [(np.uint8, (7, 48, 48, 3)), (np.int32, (7,))]
-    assert equal(list(flow), found)  # a second pass begins anew
+    assert not equal(list(flow), found)  # a second pass goes on
 
 
 def test_length(shards: dict[str, Path]):

@@ -72,12 +72,9 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         measures["hand-off"] = rates.stream(stack, shards, training(1), batches.unfilled)
         measures |= {number: rates.stream(stack, shards, training(number)) for number in counts}
         measures["feed"] = rates.in_a_process(stack, rates.Feed, shards, training(0))
-        others = (rates.OURS, *options.against) if options.against else ()
-        for name in others:
-            measures[name] = rates.in_a_process(stack, rates.Loader, name, shards, training(workers))
-        bar.reset(rates.ROUNDS * len(measures))
+        bar.reset(rates.rounds(len(measures), options.seconds) * len(measures))
         bar.set_description("measuring")
-        found = rates.medians(measures, options.seconds / (rates.ROUNDS * len(measures)), bar.update)
+        found = rates.medians(measures, options.seconds, bar.update)
     bytes_an_image = {packing: stages.bytes_an_image(sample) for packing, sample in samples.items()}
     of_a_batch = {
         stages.BATCH: stages.batch_microseconds(dataset, training(0)),
@@ -94,11 +91,25 @@ def measure(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measure
         by_workers={number: found[number] for number in counts},
         ceiling=found["ceiling", cores],
         share=found[workers] / found["ceiling", advice.busy_cores(workers, cores)],
-        against={name: found[name] for name in others},
+        against=_against(shards, options) if options.against else {},
         costs={packing: sum(costs.values()) for packing, costs in of_each.items()},
         bytes_an_image=bytes_an_image,
         packings=tried,
     )
+
+
+def _against(shards: Path, options: ProfileOptions) -> dict[str, float]:
+    """Images/s of other loaders, and of ours beside them, all as TensorFlow sees them."""
+    with ExitStack() as stack:
+        names = (rates.OURS, *options.against)
+        bar = stack.enter_context(progress.bar(None, "starting others", "measurements"))
+        measures: dict[Any, Measure] = {
+            name: rates.in_a_process(stack, rates.Loader, name, shards, options.training(count(options.workers)))
+            for name in names
+        }
+        bar.reset(rates.rounds(len(measures), options.seconds) * len(measures))
+        bar.set_description("measuring others")
+        return rates.medians(measures, options.seconds, bar.update)
 
 
 def applied(
@@ -121,8 +132,8 @@ def applied(
             )
             for each in found
         }  # fmt: skip
-        bar.reset(rates.ROUNDS * len(measures))
-        rate = rates.medians(measures, options.seconds / (rates.ROUNDS * max(1, len(measures))), bar.update)
+        bar.reset(rates.rounds(len(measures), options.seconds) * len(measures))
+        rate = rates.medians(measures, options.seconds, bar.update)
     return tuple(replace(each, measured=rate[each]) for each in found)
 
 

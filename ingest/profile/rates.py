@@ -18,10 +18,15 @@ from ingest.profile.stages import Ceiling
 from ingest.slots import HELD, Batch
 from ingest.workers import Worker, count
 
-ROUNDS = 3
+_ROUNDS = 3
+_ROUND_SECONDS = 0.2
+"""Of each measurement, at the least, for there to be more than one round."""
 
-_LEAST_BATCHES = 4
+_LEAST_BATCHES = 2
 """In each measurement, however short it is asked to be."""
+
+_QUEUED = 2
+"""Batches that a worker still has to fill when nobody asks for more."""
 
 OURS = "ingest"
 
@@ -29,12 +34,21 @@ Measure = Callable[[float], float]
 """Measures for so many seconds, and gives images/s."""
 
 
+def rounds(measures: int, seconds: float) -> int:
+    """How many times so many measurements are taken in turn, in ``seconds`` together."""
+    return max(1, min(_ROUNDS, int(seconds / (_ROUND_SECONDS * max(1, measures)))))
+
+
 def medians(measures: dict[Any, Measure], seconds: float, report: Callable[[int], object]) -> dict[Any, float]:
-    """The median images/s of each, of ROUNDS measurements of ``seconds`` each; ``report`` is called after each."""
+    """The median images/s of each, of its measurements in all ``rounds``; ``report`` is called after each.
+
+    All take ``seconds`` together, or a little longer where they are too few for any result.
+    """
+    turns = rounds(len(measures), seconds)
     rates: dict[Any, list[float]] = {name: [] for name in measures}
-    for _ in range(ROUNDS):
+    for _ in range(turns):
         for name, measure in measures.items():
-            rates[name].append(measure(seconds))
+            rates[name].append(measure(seconds / (turns * len(measures))))
             report(1)
     return {name: median(values) for name, values in rates.items()}
 
@@ -48,15 +62,15 @@ def stream(
     """Measures the stream with ``options``; its workers are started now, and end with ``stack``."""
     steps = stack.enter_context(closing(make(shards, options)))
     workers = count(options.workers)
-    ahead = 2 * workers + HELD if workers else 0
-    _rate(steps, 0, options.batch_size, ahead + _LEAST_BATCHES)
+    left = _QUEUED * workers
+    _rate(steps, 0, options.batch_size, max(1, workers))  # the first batch of each
 
     def measure(seconds: float) -> float:
         # What was made ready while others were measured is not counted.
-        _rate(steps, 0, options.batch_size, ahead)
-        rate = _rate(steps, seconds, options.batch_size, max(_LEAST_BATCHES, workers))
-        # Its workers go on until all slots are full, which would slow down who comes next.
-        time.sleep(1.5 * ahead * options.batch_size / rate)
+        _rate(steps, 0, options.batch_size, left)
+        rate = _rate(steps, seconds, options.batch_size, max(_LEAST_BATCHES, workers), left)
+        # Its workers go on until they have done what they were told, which would slow down who comes next.
+        time.sleep(left * options.batch_size / rate)
         return rate
 
     return measure
@@ -117,10 +131,10 @@ class Loader:
             self._steps = iter(loaders.input_fn(name, shards, options)())
 
     def __call__(self, seconds: float, report: object) -> float:
-        """Images/s over twice the ``seconds``, once what was made ready meanwhile is used up, for which it has three
-        times as many: how much that is, only the loader knows."""
-        _rate(self._steps, 3 * seconds, self._size)
-        return _rate(self._steps, 2 * seconds, self._size)
+        """Images/s over two fifths of the ``seconds``, once what was made ready meanwhile is used up, for which it has
+        the first three: how much that is, only the loader knows."""
+        _rate(self._steps, 0.6 * seconds, self._size)
+        return _rate(self._steps, 0.4 * seconds, self._size)
 
 
 class Feed:
@@ -159,11 +173,14 @@ def _ask(worker: Worker, seconds: float) -> float:
     return worker.receive()
 
 
-def _rate(steps: Iterator[object], seconds: float, images: int, at_least: int = _LEAST_BATCHES) -> float:
-    """Images/s of ``steps``, each of ``images`` images, over ``seconds`` and so many steps at the least."""
+def _rate(steps: Iterator[object], seconds: float, images: int, at_least: int = _LEAST_BATCHES, left: int = 0) -> float:
+    """Images/s of ``steps``, each of ``images`` images, over ``seconds`` and so many steps at the least.
+
+    In the ``seconds`` there is time for as many steps as are ``left``, which are not taken.
+    """
     start = time.perf_counter()
     done, passed = 0, 0.0
-    while passed < seconds or done < at_least:
+    while done < at_least or passed * (1 + left / max(1, done)) < seconds:
         next(steps)
         done += 1
         passed = time.perf_counter() - start

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from ingest import loaders
 from ingest.batches import BatchOptions
 from ingest.errors import OptionError
+from ingest.options import settle
 from ingest.profile import advice
 from ingest.profile.advice import Advice, Target
+from ingest.workers import count
 
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """What to measure, and for how many ``seconds`` in all; starting, ``model`` and ``apply`` are not counted.
+    """What to measure, and for how many ``seconds``, beside starting.
+
+    As many again are taken by each of ``against``, ``apply`` and ``step_milliseconds``, and ten by ``model``.
 
     ``model`` is a network of train.py, whose training on one batch that stays on the device is measured, too;
     ``step_milliseconds`` stands for a consumer that takes so long for a batch; ``target`` is a rate that is wanted, as
@@ -31,6 +35,8 @@ class ProfileOptions:
     apply: bool = False
 
     def __post_init__(self) -> None:
+        settle(self)
+        count(self.workers)
         if not 0.1 <= self.seconds <= 86_400:
             raise OptionError(f"{self.seconds} seconds: give 0.1 to 86400")
         if self.step_milliseconds is not None and not 0 < self.step_milliseconds <= 60_000:

@@ -40,7 +40,7 @@ def sampled(dataset: Dataset) -> list[int]:
 
 
 class Stages:
-    """The stages of an image, timed on a dataset's sample; the more rounds, the better."""
+    """The stages of an image, timed on a dataset's sample; the more often, the better."""
 
     def __init__(self, dataset: Dataset, options: BatchOptions):
         self._dataset = dataset
@@ -49,34 +49,36 @@ class Stages:
         size, channels = options.image_size, dataset.manifest.channels
         # A place for each, because a stream's slots are more than caches hold, too.
         self._out = np.empty((len(self._numbers), size, size, channels), np.uint8)
-        self._rounds: list[np.ndarray] = []
+        self._times: list[list[np.ndarray]] = [[] for _ in self._numbers]
+        self._next = 0
         views.single_threaded()
-        self._pass()  # the first look at each record is not counted
+        # The first look at each record counts only for those that there is no time to look at again.
+        self._first = [self._timed(i) for i in range(len(self._numbers))]
 
     def __call__(self, seconds: float) -> float:
-        """Time images for so long, once each at the least; gives images/s."""
-        start, passed, passes = time.perf_counter(), 0.0, 0
-        while not passes or passed < seconds:
-            self._rounds.append(self._pass())
-            passes += 1
+        """Time images for so long, one after the other, one at the least; gives images/s."""
+        start, passed, done = time.perf_counter(), 0.0, 0
+        while not done or passed < seconds:
+            self._times[self._next].append(self._timed(self._next))
+            self._next = (self._next + 1) % len(self._numbers)
+            done += 1
             passed = time.perf_counter() - start
-        return passes * len(self._numbers) / passed
+        return done / passed
 
     @property
     def microseconds(self) -> dict[str, float]:
-        """Of each stage: the median over all rounds of each image, and of these the mean, so that they add up."""
-        means = np.median(self._rounds, axis=0).mean(axis=0) / 1e3
-        return dict(zip(OF_AN_IMAGE, means.tolist(), strict=True))
+        """Of each stage: the median over all times of each image, and of these the mean, so that they add up."""
+        medians = [np.median(times or [first], axis=0) for times, first in zip(self._times, self._first, strict=True)]
+        return dict(zip(OF_AN_IMAGE, (np.mean(medians, axis=0) / 1e3).tolist(), strict=True))
 
-    def _pass(self) -> np.ndarray:
-        """Nanoseconds of each image and stage, int64 [images, stages]."""
-        times = np.empty((len(self._numbers), len(OF_AN_IMAGE) + 1), np.int64)
-        for i in range(len(times)):
-            try:
-                self._time(i, times[i])
-            except (BadSampleError, RecordError) as error:
-                raise self._dataset.describe(self._numbers[i], error) from error
-        return np.diff(times, axis=1)
+    def _timed(self, i: int) -> np.ndarray:
+        """Nanoseconds of each stage of image ``i``, int64 [stages]."""
+        clock = np.empty(len(OF_AN_IMAGE) + 1, np.int64)
+        try:
+            self._time(i, clock)
+        except (BadSampleError, RecordError) as error:
+            raise self._dataset.describe(self._numbers[i], error) from error
+        return np.diff(clock)
 
     def _time(self, i: int, clock: np.ndarray) -> None:
         """Make a training view of image ``i``, writing down when each stage began and the last one ended."""
