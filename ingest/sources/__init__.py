@@ -7,17 +7,18 @@ its place among the kinds below.
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple, overload
 
 import numpy as np
 
 from ingest import files
-from ingest.errors import SourceError
+from ingest.errors import ManifestError, SourceError
 from ingest.sample import Sample
 
 NO_CLASS = -1
@@ -85,6 +86,17 @@ class Entries(Sequence[Entry]):
         self._keys, self._ends = b"".join(keys), np.cumsum([0, *map(len, keys)], dtype=np.int64)
         self._labels, self._at = self._labels[order], self._at[order]
 
+    def not_utf8(self) -> list[str]:
+        """The keys that are not UTF-8, of entries that have a class."""
+        if self._keys.isascii():  # nearly always
+            return []
+        ends = self._ends.tolist()
+        return [
+            self[i].key
+            for i, (start, end) in enumerate(pairwise(ends))
+            if self._labels[i] != NO_CLASS and not _is_utf8(self._keys[start:end])
+        ]
+
     def fingerprint(self, classes: tuple[str, ...]) -> str:
         """SHA-256 of all keys, labels and classes: what makes two listings the same source."""
         digest = hashlib.sha256()
@@ -103,14 +115,15 @@ class Source(NamedTuple):
     given, and gives what reads them there. It raises OSError where that has no room.
 
     ``passed_over`` counts the files that are no entries, by the rule that says so, such as ``.DS_Store``: every file
-    found is an entry or counted here.
+    found is an entry or counted here. ``shared_folders`` maps a class to another that holds the same folder, too.
     """
 
     classes: tuple[str, ...]
     entries: Entries
     read: Callable[[Entry], Sample]
     stage: Callable[[Path], Callable[[Entry], Sample]] | None = None
-    passed_over: Mapping[str, int] = MappingProxyType({})
+    passed_over: Mapping[str, int] = {}
+    shared_folders: Mapping[str, str] = {}
 
 
 _KINDS = (
@@ -122,12 +135,14 @@ _KINDS = (
 def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     """List the source at ``path``, with the ``labels`` of one that has none itself.
 
-    Raises SourceError where there is none, or nothing in it.
+    Raises SourceError where there is none, or nothing in it; where it is a dataset; where files cannot be read; where
+    names are not UTF-8.
     """
     path = files.place(path)
     try:
         if not path.exists() and not path.is_symlink():
             raise SourceError(f"{path}: no such file or folder")
+        _refuse_shards(path)
         source = _labelled(path, files.place(labels)) if labels is not None else _known(path)
     except OSError as error:
         raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
@@ -135,6 +150,8 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
         raise SourceError(f"{path}: not a source; give {_KINDS}")
     if not source.entries:
         raise SourceError(f"{path}: no images in it; a source is {_KINDS}")
+    _refuse_unreadable(source)
+    _refuse_odd_names(path, source)
     return source
 
 
@@ -158,6 +175,71 @@ def _labelled(path: Path, labels: Path) -> Source | None:
     if source is None:
         raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders")
     return source
+
+
+def _refuse_shards(path: Path) -> None:
+    """Raise SourceError where ``path`` is a dataset, a shard, or a folder that holds datasets."""
+    if (folder := _shards_at(path)) is not None:
+        raise SourceError(
+            f"{path}: these are shards already, not photographs: train from {folder}, look into it with "
+            "'ingest inspect', or write it in the other format with 'ingest convert'"
+        )
+
+
+def _shards_at(path: Path) -> Path | None:
+    """The folder of the dataset, finished or not, that ``path`` is, belongs to or holds; None where there is none."""
+    from ingest import formats, manifest
+
+    is_shard = re.compile(rf"\d{{5,}}-of-\d{{5,}}\.({'|'.join(formats.NAMES)})").fullmatch
+    if is_shard(path.name) and path.is_file():
+        return path.parent
+    if not path.is_dir():
+        return None
+    if files.is_remote(path):  # to look around there is slow
+        return path if _is_dataset(path) else None
+    if _is_dataset(path) or any(map(is_shard, files.names_in(path))):
+        return path
+    return next((file.parent for file in sorted(path.glob(f"*/{manifest.NAME}")) if _is_dataset(file.parent)), None)
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether there is a manifest or a recipe of ours; photographs may lie beside other files of these names."""
+    from ingest import manifest
+
+    with suppress(ManifestError):
+        if (folder / manifest.NAME).exists():
+            return bool(manifest.load_manifest(folder))
+    with suppress(ManifestError):
+        if (folder / manifest.RECIPE_NAME).exists():
+            return bool(manifest.load_recipe(folder))
+    return False
+
+
+def _refuse_unreadable(source: Source) -> None:
+    """Raise SourceError for the files of a list that cannot be read; a walk through folders looks for itself."""
+    from ingest.sources import folder, table
+
+    if isinstance(source.read, table.TableReader) and not files.is_remote(source.read.root):
+        root = source.read.root
+        keys = (entry.key for entry in source.entries if entry.label != NO_CLASS)
+        folder.refuse_unreadable(root, [key for key in keys if not folder.can_be_read(root / key)])
+
+
+def _refuse_odd_names(path: Path, source: Source) -> None:
+    """Raise SourceError where a class, or an entry of one, has a name that is not UTF-8: no record can hold it."""
+    odd = [name for name in source.classes if not _is_utf8(_to_bytes(name))] + source.entries.not_utf8()
+    if odd:
+        first = _to_bytes(odd[0]).decode("utf-8", "backslashreplace")
+        what = "1 name is" if len(odd) == 1 else f"{len(odd):,} names are"
+        raise SourceError(f"{path}: {what} not UTF-8, such as '{first}': rename them, for example with convmv")
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def label_all(values: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
@@ -190,4 +272,8 @@ def _refuse_twins(keys: list[bytes]) -> None:
 
 
 def _to_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    # Names of files have surrogates for bytes that are not UTF-8; other texts may hold any.
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
