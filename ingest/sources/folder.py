@@ -118,7 +118,7 @@ class _Walk:
     """
 
     def __init__(self, root: Path):
-        self._root = root
+        self._root = os.path.join(root, "")  # noqa: PTH118  # paths of text: this is done for every folder
         self.passed_over: Counter[str] = Counter()
         self.unreadable: list[str] = []
         self.shared_folders: dict[str, str] = {}
@@ -152,8 +152,8 @@ class _Walk:
 
     def _entered(self, name: str, above: list[tuple[int, int]]) -> tuple[int, int]:
         """The identity of the folder ``name``, whose parents are ``above``. Raises SourceError, OSError."""
-        folder = self._root / name
-        status = folder.stat()
+        folder = self._root + name
+        status = os.stat(folder)  # noqa: PTH116
         here = status.st_dev, status.st_ino
         if here in above:
             raise SourceError(f"{folder}: a link to a folder that it lies in")
@@ -168,7 +168,7 @@ class _Walk:
 
     def _names_in(self, prefix: str) -> list[str]:
         names, in_class = [], self._in_class(prefix)
-        with os.scandir(self._root / prefix) as found:
+        with os.scandir(self._root + prefix) as found:
             for entry in found:
                 name, is_folder = prefix + entry.name, _is_folder(entry)
                 if rule := junk.rule(entry.name):
