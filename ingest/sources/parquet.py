@@ -57,7 +57,7 @@ class RowReader:
         number, group, row, _ = entry.at
         path = self.paths[number]
         with _opened(path) as table:
-            if group < table.parquet.num_row_groups:
+            if group < len(table.groups):
                 for data in islice(_images(table, [group]), row, None):
                     return _sample(entry, data)
         raise SourceError(f"{path}: has changed: start again")
@@ -93,7 +93,7 @@ def open_parquet(path: Path) -> Source | None:
     for number, file in enumerate(paths):
         with _opened(file) as table:
             schemas.append(_schema(table))
-            for group in range(table.parquet.num_row_groups):
+            for group in range(len(table.groups)):
                 before = len(rows)
                 rows += _rows(table, group)
                 groups.append((number, group, len(rows) - before))
@@ -113,6 +113,7 @@ class _Table(NamedTuple):
     path: Path
     parquet: Any
     file: BinaryIO
+    groups: list[pages.Group]
 
 
 class _Schema(NamedTuple):
@@ -139,11 +140,10 @@ def _opened(path: Path) -> Iterator[_Table]:
         raise OptionError(f"{path}: parquet needs pyarrow: pip install 'ingest-toolkit[parquet]'") from error
     try:
         with path.open("rb") as file:
+            groups = _groups(path, file)
             source = path.open("rb") if files.is_remote(path) else path
-            parquet = ParquetFile(source, buffer_size=2**20, thrift_container_size_limit=_MOST_THINGS)
-            with parquet:
-                _refuse_too_many_rows(path, parquet)
-                yield _Table(path, parquet, file)
+            with ParquetFile(source, buffer_size=2**20, thrift_container_size_limit=_MOST_THINGS) as parquet:
+                yield _Table(path, parquet, file, groups)
     except OSError as error:
         if error.errno is None:  # pyarrow's own
             raise SourceError(f"{path}: damaged ({_line(error)}): fetch it again") from error
@@ -156,13 +156,13 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _refuse_too_many_rows(path: Path, parquet: Any) -> None:
-    metadata, size_bytes = parquet.metadata, path.stat().st_size
-    counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    if min([0, *counts]) < 0 or sum(counts) != metadata.num_rows:
-        raise ValueError("its groups' rows do not add up")
-    if metadata.num_rows > max(_LEAST_ROWS, size_bytes // _ROW_BYTES):
-        raise ValueError(f"{metadata.num_rows:,} rows in {size_bytes:,} bytes, which no images can be")
+def _groups(path: Path, file: BinaryIO) -> list[pages.Group]:
+    size_bytes = path.stat().st_size
+    groups = pages.groups(file, size_bytes)
+    rows = sum(group.rows for group in groups)
+    if rows > max(_LEAST_ROWS, size_bytes // _ROW_BYTES):
+        raise ValueError(f"{rows:,} rows in {size_bytes:,} bytes, which no images can be")
+    return groups
 
 
 def _schema(table: _Table) -> _Schema:
@@ -308,7 +308,7 @@ def _all_images(paths: tuple[Path, ...]) -> Iterator[bytes | None]:
     for path in paths:
         # A bucket's file is read as a whole, so that it is better fetched at once.
         with files.local_copy(path) as local, _opened(local) as table:
-            yield from _images(table, range(table.parquet.num_row_groups))
+            yield from _images(table, range(len(table.groups)))
 
 
 def _images(table: _Table, groups: Iterable[int]) -> Iterator[bytes | None]:
@@ -325,26 +325,17 @@ def _images(table: _Table, groups: Iterable[int]) -> Iterator[bytes | None]:
 
 def _batches(table: _Table, group: int, columns: list[str]) -> Iterator[Any]:
     """The rows of a group, some at a time, of the leaves ``columns``. Raises ValueError where they want much memory."""
-    metadata = table.parquet.metadata
-    numbers = [i for i in range(metadata.num_columns) if metadata.schema.column(i).path in columns]
-    largest = max([_largest_page(table, metadata.row_group(group).column(i)) for i in numbers], default=0)
+    left, parts = table.groups[group]
+    leaves = [table.parquet.schema.column(i).path for i in range(len(table.parquet.schema))]
+    if len(leaves) != len(parts):
+        raise ValueError("a group of other columns than the file's")
+    largest = max(pages.largest(table.file, part) for leaf, part in zip(leaves, parts) if leaf in columns)
     rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
-    left = metadata.row_group(group).num_rows
     for batch in table.parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
         left -= len(batch)
         yield batch
     if left:
         raise ValueError("a group of other than its rows")
-
-
-def _largest_page(table: _Table, column: Any) -> int:
-    start = column.data_page_offset
-    if column.has_dictionary_page and column.dictionary_page_offset is not None:
-        start = min(start, column.dictionary_page_offset) if column.dictionary_page_offset > 0 else start
-    size_bytes = column.total_compressed_size
-    if min(start, size_bytes) < 0:
-        raise ValueError("a column that lies nowhere")
-    return pages.largest(table.file, start, start + size_bytes, column.num_values)
 
 
 def _sample(entry: Entry, data: bytes | None) -> Sample:
