@@ -227,7 +227,7 @@ FOLDERS = st.sampled_from(["", "a", "b", "\u96f2", ".git", "a/deep", "__MACOSX",
 CONTENTS = st.sampled_from([JPEG, image_bytes("PNG", size=(9, 5)), b"", b"text"])
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tree=st.dictionaries(st.tuples(FOLDERS, NAMES), CONTENTS, min_size=1, max_size=14),
     name=st.sampled_from(FORMATS),

@@ -7,6 +7,7 @@ its place among the kinds below.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import NamedTuple, overload
 import numpy as np
 
 from ingest import files
-from ingest.errors import ManifestError, SourceError
+from ingest.errors import SourceError
 from ingest.sample import Sample
 
 NO_CLASS = -1
@@ -126,6 +127,11 @@ class Source(NamedTuple):
     shared_folders: Mapping[str, str] = {}
 
 
+# How a dataset is known, which is no source.
+_is_shard = re.compile(r"\d{5,}-of-\d{5,}\.(tfrecord|lmdb)").fullmatch
+_DATASET_FILES, _DATASET_FIELDS = ("manifest.json", "build.json"), {"format", "shards", "encoding", "seed"}
+_GLANCE_BYTES = 2**26
+
 _KINDS = (
     "a folder of CLASS/IMAGE files, a tar or a folder of tars, a CSV or TSV list of images, parquet files, "
     "or IDX files such as MNIST's"
@@ -188,30 +194,24 @@ def _refuse_shards(path: Path) -> None:
 
 def _shards_at(path: Path) -> Path | None:
     """The folder of the dataset, finished or not, that ``path`` is, belongs to or holds; None where there is none."""
-    from ingest import formats, manifest
-
-    is_shard = re.compile(rf"\d{{5,}}-of-\d{{5,}}\.({'|'.join(formats.NAMES)})").fullmatch
-    if is_shard(path.name) and path.is_file():
+    if _is_shard(path.name) and path.is_file():
         return path.parent
     if not path.is_dir():
         return None
     if files.is_remote(path):  # to look around there is slow
         return path if _is_dataset(path) else None
-    if _is_dataset(path) or any(map(is_shard, files.names_in(path))):
+    if _is_dataset(path) or any(map(_is_shard, files.names_in(path))):
         return path
-    return next((file.parent for file in sorted(path.glob(f"*/{manifest.NAME}")) if _is_dataset(file.parent)), None)
+    within = sorted(file.parent for file in path.glob(f"*/{_DATASET_FILES[0]}"))
+    return next(filter(_is_dataset, within), None)
 
 
 def _is_dataset(folder: Path) -> bool:
-    """Whether there is a manifest or a recipe of ours; photographs may lie beside other files of these names."""
-    from ingest import manifest
-
-    with suppress(ManifestError):
-        if (folder / manifest.NAME).exists():
-            return bool(manifest.load_manifest(folder))
-    with suppress(ManifestError):
-        if (folder / manifest.RECIPE_NAME).exists():
-            return bool(manifest.load_recipe(folder))
+    """Whether there is a manifest or a recipe; photographs may lie beside other files of these names."""
+    for path in (folder / name for name in _DATASET_FILES):
+        with suppress(ValueError, RecursionError):
+            if path.is_file() and (content := json.loads(files.start_of(path, _GLANCE_BYTES))):
+                return isinstance(content, dict) and content.keys() >= _DATASET_FIELDS
     return False
 
 
