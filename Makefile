@@ -46,7 +46,7 @@ test: $(INSTALLED)
 stress: $(INSTALLED)
 	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 INGEST_RESUMES=12 \
 	  $(BIN)/python -m pytest tests/test_output.py tests/test_verify.py tests/test_fuzz.py tests/test_fuzz_lists.py \
-	    tests/test_resume.py tests/test_devices.py
+	    tests/test_fuzz_tars.py tests/test_fuzz_parquet.py tests/test_resume.py tests/test_devices.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

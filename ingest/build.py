@@ -324,6 +324,7 @@ def _summary(source: Source, options: BuildOptions, packed: list[Packed], quaran
         shards=tuple(part.shard for part in packed),
         build=recipe(source, options),
         passed_over=dict(sorted(source.passed_over.items())),
+        shared_folders=dict(sorted(source.shared_folders.items())),
     )
 
 

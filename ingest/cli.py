@@ -311,6 +311,10 @@ def _build_shards(args: argparse.Namespace) -> None:
         print(_NOTHING_TO_DO.format(**result, out=args.out) if was_there else _SUMMARY.format(**result, out=args.out))
         for rule, count in manifest.passed_over.items():
             print(f"passed over: {count:,} {rule}")
+        for name, other in manifest.shared_folders.items():
+            print(
+                f"classes {other!r} and {name!r} hold the same folder, by a link: its images are packed once for each"
+            )
         if manifest.quarantined:
             print(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
     save_json(args.json, result)
@@ -342,6 +346,7 @@ def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
         "passed_over_files": passed_over,
         "passed_over": manifest.passed_over,
         "rotated": manifest.rotated,
+        "shared_folders": manifest.shared_folders,
         "converted_files": sum(manifest.converted.values()),
         "converted": manifest.converted,
         "classes": len(manifest.classes),

@@ -52,6 +52,14 @@ def read(path: Path, start: int = 0, size_bytes: int | None = None) -> bytes:
         return file.read(-1 if size_bytes is None else size_bytes)
 
 
+def start_of(path: Path, size_bytes: int) -> bytes:
+    """The first bytes of a file, or nothing where it cannot be read: to see what it is, not to read it."""
+    try:
+        return read(path, 0, size_bytes)
+    except OSError:
+        return b""
+
+
 def names_below(path: Path) -> list[str]:
     """All files below a remote folder, as paths relative to it."""
     root = path.path.rstrip("/")  # type: ignore[attr-defined]

@@ -124,6 +124,8 @@ class Inspection:
     size_bytes: int
     quarantined: int
     reasons: dict[str, int]
+    passed_over: dict[str, int]
+    shared_folders: dict[str, str]
     converted: dict[str, int]
     classes: dict[str, int]
     spreads: dict[str, dict[str, int]]
@@ -156,6 +158,8 @@ def inspect(shards: str | Path, against: str | Path | None = None, workers: int 
         size_bytes=manifest.size_bytes,
         quarantined=manifest.quarantined,
         reasons=_reasons(output.read_quarantine(datasets[0].folder)),
+        passed_over=manifest.passed_over,
+        shared_folders=manifest.shared_folders,
         converted=manifest.converted,
         classes=dict(zip(manifest.classes, counts.tolist(), strict=True)),
         spreads=_spreads(counts, here),
@@ -305,6 +309,7 @@ def _lines(result: Inspection) -> Iterator[str]:
     yield f"{result.folder}: {result.format}, encoding {result.encoding}"
     yield f"records: {result.records:,}, shards: {result.shards:,}, bytes: {result.size_bytes:,}"
     yield _counted("quarantined", result.quarantined, result.reasons)
+    yield _counted("passed over", sum(result.passed_over.values()), result.passed_over)
     yield _counted("converted", sum(result.converted.values()), result.converted)
     yield _counted("stored as", result.records, result.encodings)
     yield f"grey: {result.grey:,} ({result.grey / result.records:.1%})"
@@ -314,6 +319,8 @@ def _lines(result: Inspection) -> Iterator[str]:
         yield f"{name:<14}" + "".join(f"{value:>14,}" for value in spread.values())
     yield ""
     yield from _histogram(result.classes)
+    if shared := [f"{name} and {other}" for name, other in result.shared_folders.items()]:
+        yield f"WARNING: classes that hold the same folder, by a link: {_some(shared)}"
     yield ""
     for name, mixing in result.mixing.items():
         yield from _mixed(name, mixing)

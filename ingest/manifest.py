@@ -57,7 +57,8 @@ class Manifest:
     ``encoding`` is ``keep``, ``jpeg`` or ``raw``; ``channels`` is 1 if every image is grey, else 3; ``classes`` are the
     names whose positions are the labels; ``converted`` counts the files that were converted, by what they were;
     ``records + quarantined`` and the sum of ``passed_over``, which counts by rule, is the number of files found.
-    ``rotated`` counts the images whose EXIF orientation is not 1. ``resize`` (pixels, short side) and ``quality``
+    ``rotated`` counts the images whose EXIF orientation is not 1. ``shared_folders`` maps a class to another that holds
+    the same folder, by a link, so that its images are there for both. ``resize`` (pixels, short side) and ``quality``
     (JPEG) are None where the encoding has none. ``build`` is None in datasets of versions that did not record it.
     """
 
@@ -76,6 +77,7 @@ class Manifest:
     build: Recipe | None = None
     passed_over: dict[str, int] = field(default_factory=dict)
     rotated: int = 0
+    shared_folders: dict[str, str] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
@@ -192,6 +194,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "int | None": (int, type(None)),
     "dict[str, int]": (dict,),
+    "dict[str, str]": (dict,),
     "tuple[str, ...]": (tuple,),
     "tuple[Shard, ...]": (tuple,),
     "Recipe | None": (Recipe, type(None)),

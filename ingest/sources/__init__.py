@@ -7,9 +7,11 @@ its place among the kinds below.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -88,6 +90,17 @@ class Entries(Sequence[Entry]):
         self._keys, self._ends = b"".join(keys), np.cumsum([0, *map(len, keys)], dtype=np.int64)
         self._labels, self._at = self._labels[order], self._at[order]
 
+    def not_utf8(self) -> list[str]:
+        """The keys that are not UTF-8, of entries that have a class."""
+        if self._keys.isascii():  # nearly always
+            return []
+        ends = self._ends.tolist()
+        return [
+            self[i].key
+            for i, (start, end) in enumerate(pairwise(ends))
+            if self._labels[i] != NO_CLASS and not _is_utf8(self._keys[start:end])
+        ]
+
     def fingerprint(self, classes: tuple[str, ...]) -> str:
         """SHA-256 of all keys, labels and classes: what makes two listings the same source."""
         digest = hashlib.sha256()
@@ -106,7 +119,7 @@ class Source(NamedTuple):
     given, and gives what reads them there. It raises OSError where that has no room.
 
     ``passed_over`` counts the files that are no entries, by the rule that says so, such as ``.DS_Store``: every file
-    found is an entry or counted here.
+    found is an entry or counted here. ``shared_folders`` maps a class to another that holds the same folder, too.
     """
 
     classes: tuple[str, ...]
@@ -114,7 +127,13 @@ class Source(NamedTuple):
     read: Callable[[Entry], Sample]
     stage: Callable[[Path], Callable[[Entry], Sample]] | None = None
     passed_over: Mapping[str, int] = {}
+    shared_folders: Mapping[str, str] = {}
 
+
+# How a dataset is known, which is no source.
+_is_shard = re.compile(r"\d{5,}-of-\d{5,}\.(tfrecord|lmdb)").fullmatch
+_DATASET_FILES, _DATASET_FIELDS = ("manifest.json", "build.json"), {"format", "shards", "encoding", "seed"}
+_GLANCE_BYTES = 2**26
 
 _KINDS = (
     "a folder of CLASS/IMAGE files, a tar or a folder of tars, a list of paths and labels, parquet files, "
@@ -125,12 +144,14 @@ _KINDS = (
 def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     """List the source at ``path``, with the ``labels`` of one that has none itself.
 
-    Raises SourceError where there is none, or nothing in it.
+    Raises SourceError where there is none, or nothing in it; where it is a dataset; where files cannot be read; where
+    names are not UTF-8.
     """
     path = files.place(path)
     try:
         if not path.exists() and not path.is_symlink():
             raise SourceError(f"{path}: no such file or folder")
+        _refuse_shards(path)
         source = _labelled(path, files.place(labels)) if labels is not None else _known(path)
     except OSError as error:
         raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
@@ -138,6 +159,8 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
         raise SourceError(f"{path}: not a source; give {_KINDS}")
     if not source.entries:
         raise SourceError(f"{path}: no images in it; a source is {_KINDS}")
+    _refuse_unreadable(source)
+    _refuse_odd_names(path, source)
     return source
 
 
@@ -161,6 +184,65 @@ def _labelled(path: Path, labels: Path) -> Source | None:
     if source is None:
         raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders")
     return source
+
+
+def _refuse_shards(path: Path) -> None:
+    """Raise SourceError where ``path`` is a dataset, a shard, or a folder that holds datasets."""
+    if (folder := _shards_at(path)) is not None:
+        raise SourceError(
+            f"{path}: these are shards already, not photographs: train from {folder}, look into it with "
+            "'ingest inspect', or write it in the other format with 'ingest convert'"
+        )
+
+
+def _shards_at(path: Path) -> Path | None:
+    """The folder of the dataset, finished or not, that ``path`` is, belongs to or holds; None where there is none."""
+    if _is_shard(path.name) and path.is_file():
+        return path.parent
+    if not path.is_dir():
+        return None
+    if files.is_remote(path):  # to look around there is slow
+        return path if _is_dataset(path) else None
+    if _is_dataset(path) or any(map(_is_shard, files.names_in(path))):
+        return path
+    within = sorted(file.parent for file in path.glob(f"*/{_DATASET_FILES[0]}"))
+    return next(filter(_is_dataset, within), None)
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether there is a manifest or a recipe; photographs may lie beside other files of these names."""
+    for path in (folder / name for name in _DATASET_FILES):
+        with suppress(ValueError, RecursionError):
+            if path.is_file() and (content := json.loads(files.start_of(path, _GLANCE_BYTES))):
+                return isinstance(content, dict) and content.keys() >= _DATASET_FIELDS
+    return False
+
+
+def _refuse_unreadable(source: Source) -> None:
+    """Raise SourceError for the files of a list that cannot be read; a walk through folders looks for itself."""
+    from ingest.sources import folder, table
+
+    if isinstance(source.read, table.TableReader) and not files.is_remote(source.read.root):
+        root = source.read.root
+        keys = (entry.key for entry in source.entries if entry.label != NO_CLASS)
+        folder.refuse_unreadable(root, [key for key in keys if not folder.can_be_read(root / key)])
+
+
+def _refuse_odd_names(path: Path, source: Source) -> None:
+    """Raise SourceError where a class, or an entry of one, has a name that is not UTF-8: no record can hold it."""
+    odd = [name for name in source.classes if not _is_utf8(_to_bytes(name))] + source.entries.not_utf8()
+    if odd:
+        first = _to_bytes(odd[0]).decode("utf-8", "backslashreplace")
+        what = "1 name is" if len(odd) == 1 else f"{len(odd):,} names are"
+        raise SourceError(f"{path}: {what} not UTF-8, such as '{first}': rename them, for example with convmv")
+
+
+def _is_utf8(name: bytes) -> bool:
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def label_all(values: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
@@ -203,4 +285,8 @@ def _refuse_twins(keys: list[bytes]) -> None:
 
 
 def _to_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    # Names of files have surrogates for bytes that are not UTF-8; other texts may hold any.
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

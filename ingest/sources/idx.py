@@ -22,8 +22,16 @@ from ingest import files
 from ingest.errors import SourceError
 from ingest.sample import Sample
 from ingest.sources import Entries, Entry, Source, label_all, numbered
+from ingest.sources.folder import count_beside
+
+_MAX_PIXELS = 2**26
+"""Of an image: as of a JPEG."""
+
+_LEAST_BYTES, _LEAST_LABELS, _RATIO = 2**26, 2**20, 100
+"""A gzipped file may always unpack to so many bytes or labels; to more only up to so many times its own bytes."""
 
 _UINT8 = b"\0\0\x08"
+_GZIP = b"\x1f\x8b"
 _LABELS, _GREY, _COLOUR = 1, 3, 4
 _MANY = 32
 
@@ -68,10 +76,13 @@ def open_idx(path: Path) -> Source | None:
     if len(pictures) > 1:
         names = ", ".join(idx.path.name for idx in pictures)
         raise SourceError(f"{path}: more than one IDX images file ({names}): give the one to pack")
-    return _pair(pictures[0], _labels_of(pictures[0]))
+    labels = _labels_of(pictures[0])
+    beside = count_beside(path, (pictures[0].path, labels.path), "not the IDX images or their labels")
+    return _pair(pictures[0], labels)._replace(passed_over=beside)
 
 
 def _pair(images: _Idx, labels: _Idx) -> Source:
+    _refuse_wrong_size(images)
     classes, values = label_all([str(label) for label in _read(labels)])
     entries = Entries(Entry(numbered(i, len(values)), label) for i, label in enumerate(values))
     return Source(classes, entries, IdxReader(images))
@@ -84,6 +95,8 @@ def _labels_of(images: _Idx) -> _Idx:
         raise SourceError(f"{images.path}: {images.shape[3]} channels; 1 and 3 can be packed")
     if 0 in images.shape[1:]:
         raise SourceError(f"{images.path}: images of {images.shape[1:]} pixels")
+    if math.prod(images.shape[1:3]) > _MAX_PIXELS:
+        raise SourceError(f"{images.path}: images of {images.shape[1:]} pixels, more than the limit of {_MAX_PIXELS}")
     labels = [idx for idx in _all_in(images.path.parent) if len(idx.shape) == _LABELS]
     name = images.path.name.replace("images", "labels").replace("idx3", "idx1")
     same_name = [idx for idx in labels if idx.path.name == name]
@@ -119,23 +132,38 @@ def _look_at(path: Path) -> _Idx | None:
         return None
 
 
+def _refuse_wrong_size(idx: _Idx) -> None:
+    """Raise SourceError where a file cannot hold what its header says: before memory is asked for."""
+    size_bytes = idx.path.stat().st_size
+    needed_bytes = 4 + 4 * len(idx.shape) + math.prod(idx.shape)
+    if files.start_of(idx.path, 2) == _GZIP:
+        least = _LEAST_LABELS if len(idx.shape) == _LABELS else _LEAST_BYTES
+        if needed_bytes > max(least, _RATIO * size_bytes):
+            raise SourceError(f"{idx.path}: {size_bytes:,} bytes that unpack to {needed_bytes:,}: unpack it yourself")
+    elif needed_bytes != size_bytes:
+        raise SourceError(f"{idx.path}: {size_bytes:,} bytes, and its header asks for {needed_bytes:,}: fetch it again")
+
+
 def _read(idx: _Idx) -> np.ndarray:
+    _refuse_wrong_size(idx)
     try:
         with _open(idx.path) as file:
             file.seek(4 + 4 * len(idx.shape))
             size_bytes = math.prod(idx.shape)
             data = file.read(size_bytes)
+            has_more = bool(file.read(1))
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{idx.path}: cannot be read ({error}): fetch it again") from error
-    if len(data) != size_bytes:
-        raise SourceError(f"{idx.path}: {len(data)} of its {size_bytes} bytes of data are there: fetch it again")
+    if len(data) != size_bytes or has_more:
+        there = "more than" if has_more else f"{len(data)} of"
+        raise SourceError(f"{idx.path}: {there} its {size_bytes} bytes of data are there: fetch it again")
     return np.frombuffer(data, np.uint8).reshape(idx.shape)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[BinaryIO]:
     with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+        zipped = file.read(2) == _GZIP
         file.seek(0)
         if not zipped:
             yield file

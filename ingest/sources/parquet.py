@@ -2,27 +2,48 @@
 
 Rows lie in compressed groups of hundreds, while packing wants them in random order: so their images are first copied,
 in sequence, to a scratch file.
+
+A file is not trusted: what it would take to read it is looked at first, in its footer and in the headers of its pages.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from ingest import files
 from ingest.errors import BadSampleError, OptionError, SourceError
 from ingest.sample import Sample
-from ingest.sources import NO_CLASS, Entries, Entry, Source, label_all
+from ingest.sources import MAX_CLASSES, NO_CLASS, Entries, Entry, Source, label_all, numbered, pages
+from ingest.sources.folder import count_beside
 
 _MAGIC = b"PAR1"
-_ROWS_A_BATCH = 64
 _PLACE = np.dtype([("start", "<i8"), ("size_bytes", "<i8")])
+
+_LEAST_ROWS, _ROW_BYTES = 2**14, 16
+"""A file may always have so many rows; more only if each takes so many bytes of it, and the smallest image does."""
+
+_LEAST_IMAGES_BYTES, _IMAGES_RATIO = 2**28, 100
+"""All images of a file may always take so many bytes; more only up to so many times the file's own."""
+
+_BATCH_ROWS, _BATCH_BYTES = 64, 2**26
+"""Rows that are read at once, at most; fewer where a page is large, since each row may be all of it."""
+
+_MOST_THINGS = 10_000
+"""Columns, groups of rows and the like in a footer: with 50,000 levels of columns, pyarrow's stack overflows."""
+
+_KEY_BYTES, _LABEL_CHARACTERS = 4096, 1000
+
+_NEEDS = "it needs the columns image (a struct of bytes and path) and label"
 
 
 @dataclass(frozen=True)
@@ -32,9 +53,14 @@ class RowReader:
     paths: tuple[Path, ...]
 
     def __call__(self, entry: Entry) -> Sample:
-        """The bytes of a row's image. The whole group is read for it."""
-        path, group, row, _ = entry.at
-        return _sample(entry, _group(self.paths[path], group)[row])
+        """The bytes of a row's image. Half of its group is read for it, on average."""
+        number, group, row, _ = entry.at
+        path = self.paths[number]
+        with _opened(path) as table:
+            if group < len(table.groups):
+                for data in islice(_images(table, [group]), row, None):
+                    return _sample(entry, data)
+        raise SourceError(f"{path}: has changed: start again")
 
 
 @dataclass(frozen=True)
@@ -52,57 +78,264 @@ class ScratchReader:
 
 
 def open_parquet(path: Path) -> Source | None:
-    """The parquet file ``path``, or those in the folder ``path``; None where there are none."""
+    """The parquet file ``path``, or those in the folder ``path``; None where there are none.
+
+    Labels are numbers or words, of one kind in all files; the names of numbers, where a file has them, are the same in
+    all files. Raises SourceError where they are not, or a file is damaged or wants much more memory than it takes.
+    """
     paths = tuple(_files(path))
     if not paths:
         return None
     _refuse_splits(path, paths)
-    keys, labels, places = [], [], []
-    row = 0
+    schemas: list[_Schema] = []
+    rows: list[_Row] = []
+    groups: list[tuple[int, int, int]] = []
     for number, file in enumerate(paths):
         with _opened(file) as table:
-            for group in range(table.num_row_groups):
-                columns = table.read_row_group(group, columns=["image.path", "label"])
-                names = columns.column("image").combine_chunks().field("path").to_pylist()
-                values = columns.column("label").to_pylist()
-                keys += [name or f"{file.name}#{row + i:08d}" for i, name in enumerate(names)]
-                labels += [str(-1 if value is None else value) for value in values]
-                places += [(number, group, i, row + i) for i in range(len(names))]
-                row += len(names)
-    names = _class_names(paths[0])
-    classes, numbers = label_all(labels)
+            schemas.append(_schema(table))
+            for group in range(len(table.groups)):
+                before = len(rows)
+                rows += _rows(table, group)
+                groups.append((number, group, len(rows) - before))
+    _refuse_differing(paths, schemas)
+    names, has_words = schemas[0].names, any(schema.has_words for schema in schemas)
+    classes, labels = _labelled([row.label for row in rows], names, has_words)
+    places = [(number, group, i) for number, group, count in groups for i in range(count)]
+    keys = _keys([row.name for row in rows], [paths[number].name for number, *_ in places])
+    entries = Entries(Entry(key, label, (*place, i)) for i, (key, label, place) in enumerate(zip(keys, labels, places)))
+    beside = count_beside(path, paths, "not parquet") if path not in paths else {}
+    return Source(classes, entries, RowReader(paths), lambda scratch: _stage(paths, len(rows), scratch), beside)
+
+
+class _Table(NamedTuple):
+    """A file that is open twice: for pyarrow, and for the headers of its pages."""
+
+    path: Path
+    parquet: Any
+    file: BinaryIO
+    groups: list[pages.Group]
+
+
+class _Schema(NamedTuple):
+    """What the labels of a file are: numbers, with or without names, or words; None where it says neither."""
+
+    names: tuple[str, ...]
+    has_words: bool | None
+
+
+class _Row(NamedTuple):
+    """A row's name, or nothing, and its label, if it has one."""
+
+    name: str
+    label: int | str | None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Table]:
+    """Within, the file at ``path`` is open, and whatever is wrong with it a SourceError."""
+    try:
+        from pyarrow import ArrowException
+        from pyarrow.parquet import ParquetFile
+    except ImportError as error:
+        raise OptionError(f"{path}: parquet needs pyarrow: pip install 'ingest-toolkit[parquet]'") from error
+    try:
+        with path.open("rb") as file:
+            groups = _groups(path, file)
+            source = path.open("rb") if files.is_remote(path) else path
+            with ParquetFile(source, buffer_size=2**20, thrift_container_size_limit=_MOST_THINGS) as parquet:
+                yield _Table(path, parquet, file, groups)
+    except OSError as error:
+        if error.errno is None:  # pyarrow's own
+            raise SourceError(f"{path}: damaged ({_line(error)}): fetch it again") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror}): mend it, then start again") from error
+    except (ArrowException, ValueError, KeyError, IndexError, RecursionError) as error:
+        raise SourceError(f"{path}: damaged ({_line(error)}): fetch it again") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _groups(path: Path, file: BinaryIO) -> list[pages.Group]:
+    size_bytes = path.stat().st_size
+    groups = pages.groups(file, size_bytes)
+    rows = sum(group.rows for group in groups)
+    if rows > max(_LEAST_ROWS, size_bytes // _ROW_BYTES):
+        raise ValueError(f"{rows:,} rows in {size_bytes:,} bytes, which no images can be")
+    return groups
+
+
+def _schema(table: _Table) -> _Schema:
+    """What a file's labels are. Raises SourceError where its columns are others."""
+    import pyarrow as pa
+
+    schema = table.parquet.schema_arrow
+    found = dict(zip(schema.names, schema.types))
+    image, label = found.get("image", pa.null()), found.get("label")
+    fields = {field.name: field.type for field in image} if pa.types.is_struct(image) else {}
+    if len(found) < len(schema.names) or not (
+        _is_bytes(fields.get("bytes")) and _is_text(fields.get("path")) and label
+    ):
+        has = ", ".join(f"{name} ({str(kind)[:60]})" for name, kind in [*zip(schema.names, schema.types)][:10])
+        raise SourceError(f"{table.path}: {_NEEDS}, and has {has or 'none'}: write it anew with these")
+    kind = label.value_type if pa.types.is_dictionary(label) else label
+    if not (
+        _is_text(kind) or any(test(kind) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
+    ):
+        raise SourceError(f"{table.path}: its labels are of the type {str(label)[:60]}: write numbers or words")
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return _Schema(_class_names(table.path, schema.metadata or {}), None if pa.types.is_null(kind) else not is_number)
+
+
+def _is_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    return kind is not None and (types.is_binary(kind) or types.is_large_binary(kind) or types.is_null(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return kind is not None and (types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind))
+
+
+def _class_names(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, ...]:
+    """The names of the labels, which the library ``datasets`` keeps in a file's metadata; or nothing."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
+    if names is None:
+        return ()
+    if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
+        raise SourceError(f"{path}: the names of its classes are no list of words: write it anew with such")
+    # Whole numbers have one spelling.
+    words = tuple(map(str, names))
+    if len(set(words)) < len(words) or "" in words or len(words) > MAX_CLASSES:
+        raise SourceError(f"{path}: two of its classes have one name, or one has none, or they are too many")
+    return words
+
+
+def _refuse_differing(paths: Sequence[Path], schemas: Sequence[_Schema]) -> None:
+    """Raise SourceError where a number does not mean the same in all files."""
+    for path, schema in zip(paths, schemas):
+        if schema.names != schemas[0].names:
+            pairs = enumerate(zip((*schemas[0].names, None), (*schema.names, None)))
+            label, (here, there) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+            raise SourceError(
+                f"{paths[0]} and {path.name}: their classes' names differ (label {label} is {here!r} and {there!r}): "
+                "give files of one set"
+            )
+    kinds = {schema.has_words: path for path, schema in zip(paths, schemas) if schema.has_words is not None}
+    if len(kinds) > 1:
+        raise SourceError(f"{kinds[False]} and {kinds[True].name}: labels are numbers in one, words in the other")
+
+
+def _rows(table: _Table, group: int) -> Iterator[_Row]:
+    import pyarrow as pa
+
+    for batch in _batches(table, group, ["image.path", "label"]):
+        names = batch.column("image").field("path").cast(pa.large_binary()).to_pylist()
+        for name, label in zip(names, batch.column("label").to_pylist()):
+            yield _Row(_text(name or b""), _label(table.path, label))
+
+
+def _text(name: bytes) -> str:
+    """A name as text; nothing where it is none, or no name."""
+    try:
+        return name.decode() if len(name) <= _KEY_BYTES else ""
+    except UnicodeDecodeError:
+        return ""
+
+
+def _label(path: Path, value: float | str | None) -> int | str | None:
+    """A label: a whole number or a word. Raises SourceError where it is neither."""
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if not value.is_integer():
+            raise SourceError(f"{path}: the label {value}: labels are whole numbers or words")
+        return int(value)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    word = str(value)
+    if len(word) > _LABEL_CHARACTERS:
+        raise SourceError(f"{path}: a label of {len(word):,} characters: labels are whole numbers or words")
+    return word if word.strip() else None
+
+
+def _labelled(
+    values: list[int | str | None], names: tuple[str, ...], has_words: bool
+) -> tuple[tuple[str, ...], list[int]]:
+    """Classes, and the label of each row; NO_CLASS where it is missing or out of range."""
     if names:
-        classes, numbers = names, [label if label < len(names) else NO_CLASS for label in numbers]
-    entries = Entries(Entry(*entry) for entry in zip(keys, numbers, places))
-    return Source(classes, entries, RowReader(paths), lambda scratch: _stage(paths, scratch))
+        known = {name if has_words else label: label for label, name in enumerate(names)}
+        return names, [NO_CLASS if value is None else known.get(value, NO_CLASS) for value in values]
+    if has_words:
+        words = [str(value) for value in values if value is not None]
+        classes, labels = label_all(words)
+        of_word = dict(zip(words, labels))
+        return classes, [NO_CLASS if value is None else of_word[str(value)] for value in values]
+    numbers = [v if isinstance(v, int) and 0 <= v < MAX_CLASSES else NO_CLASS for v in values]
+    count = max(numbers, default=NO_CLASS) + 1
+    return tuple(numbered(i, count) for i in range(count)), numbers
 
 
-def _stage(paths: tuple[Path, ...], scratch: Path) -> ScratchReader:
+def _keys(names: list[str], file_names: list[str]) -> list[str]:
+    """A key for each row: its name, or file and number where it has none, or others have the same."""
+    counts = Counter(names)
+    keys = [
+        name if name and counts[name] == 1 else f"{file}#{i:08d}"
+        for i, (name, file) in enumerate(zip(names, file_names))
+    ]
+    if len(set(keys)) < len(keys):  # a row is named as another is numbered
+        return [f"{file}#{i:08d}" for i, file in enumerate(file_names)]
+    return keys
+
+
+def _stage(paths: tuple[Path, ...], rows: int, scratch: Path) -> ScratchReader:
     """Copy all images to ``scratch``; the reader of that file. Raises OSError."""
     with scratch.open("wb") as file:
-        places = [(file.tell(), -1 if data is None else file.write(data)) for data in _images(paths)]
+        places = [(file.tell(), -1 if data is None else file.write(data)) for data in _all_images(paths)]
         table_at = file.tell()
         file.write(np.array(places, _PLACE).tobytes())
+    if len(places) != rows:
+        raise SourceError(f"{paths[0].parent}: has changed: start again")
     return ScratchReader(scratch, table_at)
 
 
-def _images(paths: tuple[Path, ...]) -> Iterator[bytes | None]:
+def _all_images(paths: tuple[Path, ...]) -> Iterator[bytes | None]:
     for path in paths:
-        with _opened(path) as table:
-            for batch in table.iter_batches(_ROWS_A_BATCH, columns=["image.bytes"]):
-                yield from batch.column("image").field("bytes").to_pylist()
+        # A bucket's file is read as a whole, so that it is better fetched at once.
+        with files.local_copy(path) as local, _opened(local) as table:
+            yield from _images(table, range(len(table.groups)))
 
 
-@lru_cache(maxsize=1)
-def _group(path: Path, group: int) -> list[bytes | None]:
-    with _opened(path) as table:
-        return (
-            table.read_row_group(group, columns=["image.bytes"])
-            .column("image")
-            .combine_chunks()
-            .field("bytes")
-            .to_pylist()
-        )
+def _images(table: _Table, groups: Iterable[int]) -> Iterator[bytes | None]:
+    """The images of groups of rows. Raises ValueError where they take many times what the file does."""
+    left = _LEAST_IMAGES_BYTES + _IMAGES_RATIO * table.path.stat().st_size
+    for group in groups:
+        for batch in _batches(table, group, ["image.bytes"]):
+            for data in batch.column("image").field("bytes").to_pylist():
+                left -= len(data or b"")
+                if left < 0:
+                    raise ValueError(f"its images take over {_IMAGES_RATIO} times its own bytes")
+                yield data
+
+
+def _batches(table: _Table, group: int, columns: list[str]) -> Iterator[Any]:
+    """The rows of a group, some at a time, of the leaves ``columns``. Raises ValueError where they want much memory."""
+    left, parts = table.groups[group]
+    leaves = [table.parquet.schema.column(i).path for i in range(len(table.parquet.schema))]
+    if len(leaves) != len(parts):
+        raise ValueError("a group of other columns than the file's")
+    largest = max(pages.largest(table.file, part) for leaf, part in zip(leaves, parts) if leaf in columns)
+    rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
+    for batch in table.parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
+        left -= len(batch)
+        yield batch
+    if left:
+        raise ValueError("a group of other than its rows")
 
 
 def _sample(entry: Entry, data: bytes | None) -> Sample:
@@ -113,42 +346,11 @@ def _sample(entry: Entry, data: bytes | None) -> Sample:
     return Sample(entry.key, entry.label, data)
 
 
-def _class_names(path: Path) -> tuple[str, ...]:
-    """The names of the labels, which the library ``datasets`` keeps in a file's metadata; or nothing."""
-    with _opened(path) as table:
-        metadata = (table.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
-    try:
-        return tuple(json.loads(metadata)["info"]["features"]["label"]["names"])
-    except (ValueError, KeyError, TypeError):
-        return ()
-
-
-def _opened(path: Path) -> Any:
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import ParquetFile
-    except ImportError as error:
-        raise OptionError(f"{path}: parquet needs pyarrow: pip install 'ingest-toolkit[parquet]'") from error
-    try:
-        table = ParquetFile(path.open("rb") if files.is_remote(path) else path)
-        image = table.schema_arrow.field("image").type
-        if table.schema_arrow.get_field_index("label") < 0 or {image.field(i).name for i in range(2)} != {
-            "bytes",
-            "path",
-        }:
-            raise KeyError("image")
-    except ArrowException as error:
-        raise SourceError(f"{path}: damaged ({error}): fetch it again") from error
-    except (KeyError, IndexError, ValueError) as error:
-        raise SourceError(f"{path}: it needs the columns image (a struct of bytes and path) and label") from error
-    return table
-
-
 def _files(path: Path) -> Iterator[Path]:
     found = [path] if path.is_file() else [path / name for name in files.names_in(path)] if path.is_dir() else []
     if files.is_remote(path) and not path.is_file():
         found = [file for file in found if file.suffix == ".parquet"]
-    return (file for file in found if file.is_file() and files.read(file, 0, 4) == _MAGIC)
+    return (file for file in found if file.is_file() and files.start_of(file, 4) == _MAGIC)
 
 
 def _refuse_splits(path: Path, paths: tuple[Path, ...]) -> None:
