@@ -101,7 +101,7 @@ class _Job(NamedTuple):
 class _Pending:
     """A batch that a worker has been told to fill."""
 
-    slot: int
+    job: _Job
     size: int
     is_filled: bool = False
     failure: IngestError | None = None
@@ -228,7 +228,7 @@ def _filled_by_workers(dataset: Dataset, options: BatchOptions, filler: type[_Fi
                 batch = line.popleft()
                 if batch.failure:
                     raise batch.failure
-                yield slots.hand_out(batch.slot, batch.size)
+                yield slots.hand_out(batch.job.slot, batch.size)
 
 
 def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
@@ -248,8 +248,8 @@ def _hand_on_jobs(
         rows = next(todo, None)
         if rows is None:
             return  # and nobody needs the slot any more
-        pending = _Pending(slot, sum(part.span.length for part in rows))
-        worker.send(_Job(pending.slot, rows))
+        pending = _Pending(_Job(slot, rows), sum(part.span.length for part in rows))
+        worker.send(pending.job)
         queue.append(pending)
         line.append(pending)
 
@@ -257,8 +257,8 @@ def _hand_on_jobs(
 def _collect(worker: Worker, queue: deque[_Pending]) -> None:
     try:
         worker.receive()
-    except WorkerError:
-        raise
+    except WorkerError as error:
+        raise WorkerError(f"{queue[0].job}: {error}" if queue else str(error)) from error
     except IngestError as error:
         # Raised in its turn, after the batches before it.
         queue[0].failure = error
