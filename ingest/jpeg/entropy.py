@@ -47,8 +47,8 @@ def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarra
     """The bits of a scan that begins at byte ``at``: without stuffing, cut at its restart markers.
 
     Returns the bytes, uint8; where each of at most ``most`` segments starts and ends among them, int64 [segments, 2];
-    the position of the marker that ends the scan, or of the end of the data; and whether there are markers below FFC0.
-    They mean nothing: what lies between one of them and the next marker is no data.
+    the position of the marker that ends the scan, or of the end of the data; and whether there are markers below FFC0
+    before one of a restart. They mean nothing: what lies between one of them and the next marker is no data.
     """
     n = len(data)
     clean = np.zeros(n - at + 8 * most + _TAIL, np.uint8)
@@ -75,7 +75,7 @@ def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarra
             bounds[segment, 0] = to
             stop = -1
             at += 2
-        elif following < 0xC0:
+        elif following < 0xC0 and segment + 1 < most:
             stop = to if stop < 0 else stop
             has_stray = True
             at += 2

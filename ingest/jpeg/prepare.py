@@ -106,9 +106,13 @@ def prepare(data: bytes) -> Prepared:
         except OddScanError as error:
             converted = f"JPEG {str(error) or _what_is_odd(header)}, encoded anew"
         if header.frame == SOF0:
-            data, what = _with_end(data, header)
-            _decode(data, header, 0, decode)
-            return _prepared(data, b"", header, what)
+            data, ending = _with_end(data, header)
+            try:
+                _decode(data, header, 0, decode_strictly)
+            except BadSampleError:
+                _decode(data, header, 0, decode)
+                ending = ending or _STRAY
+            return _prepared(data, b"", header, _name(None, ending))
     image = read_pixels(data)
     file = encode_pixels(image.values, CONVERSION_QUALITY, "4:4:4")
     return file._replace(converted=converted or image.converted, orientation=image.orientation)
@@ -205,8 +209,12 @@ def _cleaned(data: bytes, header: Header) -> tuple[bytes, str | None] | None:
 
 def _checked(data: bytes, header: Header) -> bytes:
     """A JPEG that libjpeg-turbo's API does not read, or not as RGB, for Pillow, which is silent about most damage."""
-    if cleaned := _cleaned(data, header):
-        return cleaned[0]
+    if _is_huffman(header):
+        try:
+            return with_restarts(data, header).encoded
+        except OddScanError as error:
+            if not str(error) and not _is_of_usual_sampling(header):
+                raise BadSampleError("not decodable to the end: its coded data are damaged") from error
     if _is_of_usual_sampling(header):
         _decode(_with_end(data, header)[0], header, 0, decode)
     return data
