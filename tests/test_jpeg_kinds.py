@@ -19,6 +19,7 @@ from test_jpeg import SCAN_BY_SCAN
 
 import ingest
 from ingest import jpeg
+from ingest.cli import main
 from ingest.dataset import Dataset
 from ingest.errors import BadSampleError
 from ingest.jpeg import Region
@@ -240,8 +241,9 @@ def test_cmyk_of_any_sampling_is_converted(subsampling: int, is_progressive: boo
     assert prepared.converted == "JPEG CMYK"
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert np.array_equal(jpeg.read_pixels(data).values, expected)
-    with pytest.raises(BadSampleError, match="not decodable"):
-        jpeg.prepare(data[:-12] + kinds.END)
+    if not is_progressive:  # of which so few bytes may be a whole scan
+        with pytest.raises(BadSampleError, match="not decodable"):
+            jpeg.prepare(data[:-12] + kinds.END)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (640, 480), (33, 1000)])
@@ -379,19 +381,15 @@ def test_rotated_images_are_counted_and_turned_if_asked_for(tmp_path: Path, name
     assert {path.name: path.read_bytes() for path in shards.iterdir()} == before
 
 
-def test_the_summary_and_inspect_say_what_lies_on_its_side(tmp_path: Path):
+def test_the_summary_and_inspect_say_what_lies_on_its_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     put(tmp_path / "photos", {"a/on its side.jpg": held(6), "a/plain.jpg": PLAIN})
-    here = {**os.environ, "PYTHONPATH": str(Path(ingest.__file__).parent.parent)}
 
     def said(*args: str) -> str:
-        command = [sys.executable, "-m", "ingest", *args]
-        return subprocess.run(command, cwd=tmp_path, env=here, capture_output=True, text=True, check=True).stdout
+        assert main([arg.replace("@", f"{tmp_path}/") for arg in args]) == 0
+        return capsys.readouterr().out
 
-    built = said("build-shards", "photos", "shards", "--format", "lmdb", "--workers", "0")
-    assert "1 images, packed as they are stored: --exif-orientation apply turns them" in built
-    assert "rotated by EXIF: 1, packed as they are stored: " in said("inspect", "shards", "--workers", "0")
-    turned = said(
-        "build-shards", "photos", "turned", "--format", "lmdb", "--workers", "0", "--exif-orientation", "apply"
-    )
-    assert "turned as their EXIF says: 1 images" in turned
-    assert "rotated by EXIF: 1, turned" in said("inspect", "turned", "--workers", "0")
+    build = ("build-shards", "@photos", "--format", "lmdb", "--workers", "0")
+    assert "1 images, packed as they are stored: --exif-orientation apply turns them" in said(*build, "@shards")
+    assert "rotated by EXIF: 1, packed as they are stored: " in said("inspect", "@shards", "--workers", "0")
+    assert "turned as their EXIF says: 1 images" in said(*build, "@turned", "--exif-orientation", "apply")
+    assert "rotated by EXIF: 1, turned" in said("inspect", "@turned", "--workers", "0")
