@@ -54,7 +54,7 @@ class Component(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What stands before a JPEG's first scan, whose data begin at byte ``scan``.
+    """What stands before a JPEG's first scan, of ``scan_channels`` components, whose data begin at byte ``scan``.
 
     ``frame`` is the SOF marker, ``adobe`` the payload of Adobe's segment or None; both it and JFIF's tell decoders how
     colours are coded. ``adobe_at`` is where that payload stands, ``exif`` the first segment of EXIF's, or nothing.
@@ -70,12 +70,18 @@ class Header(NamedTuple):
     adobe_at: int
     exif: bytes
     has_restarts: bool
+    scan_channels: int
     scan: int
 
     @property
     def channels(self) -> int:
         """Number of colour components."""
         return len(self.components)
+
+    @property
+    def has_many_scans(self) -> bool:
+        """Whether there must be more than one scan."""
+        return self.frame in PROGRESSIVE or self.scan_channels < self.channels
 
     @property
     def adobe_transform(self) -> int | None:
@@ -126,7 +132,7 @@ def next_marker(data: bytes, at: int) -> int:
 def read_header(data: bytes) -> Header:
     """The header of a JPEG. Raises BadSampleError where there is none, or the image would have too many pixels."""
     frame, has_jfif, adobe, adobe_at, exif = None, False, None, 0, b""
-    has_restarts = False
+    has_restarts, scan_channels = False, 0
     at, scan = len(START), len(data)
     while segment := next_segment(data, at):
         marker, payload, at, _ = segment
@@ -142,7 +148,7 @@ def read_header(data: bytes) -> Header:
         elif marker == APP1 and payload[:6] == b"Exif\0\0":
             exif = exif or payload
         elif marker in (SOS, EOI):
-            scan = at
+            scan, scan_channels = at, payload[0] if payload else 0
             break
     channels = frame.payload[5] if frame and len(frame.payload) > 5 else 0
     if frame is None or not 0 < 3 * channels == len(frame.payload) - 6:
@@ -161,7 +167,20 @@ def read_header(data: bytes) -> Header:
             raise BadSampleError(f"a JPEG with sampling factors of {component.h} x {component.v}")
     if frame.marker < _FIRST_ARITHMETIC and len(data) < _least_bytes(height, width, components):
         raise BadSampleError(f"{width} x {height} pixels cannot be in {len(data)} bytes")
-    return Header(frame.marker, body[0], height, width, components, has_jfif, adobe, adobe_at, exif, has_restarts, scan)
+    return Header(
+        frame.marker,
+        body[0],
+        height,
+        width,
+        components,
+        has_jfif,
+        adobe,
+        adobe_at,
+        exif,
+        has_restarts,
+        scan_channels,
+        scan,
+    )
 
 
 def refuse_second_frame(first: object) -> None:

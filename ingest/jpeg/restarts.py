@@ -230,9 +230,11 @@ class _Reader:
         bits, bounds, end, has_stray = entropy.unstuff(self._bytes, at, -(-units // interval))
         is_whole = members[:, 0].tolist() == list(range(len(geometry.layout)))
         if self._header.frame != SOF2 and is_whole and geometry is self._new_geometry:
-            self.symbols, self.histogram, found = entropy.resymbolise(
+            self.symbols, self.histogram = entropy.resymbolise(
                 bits, bounds, interval, members, geometry.layout, units, self._tables, self._new_interval
             )
+            require(len(self.symbols) > 0)
+            has_stray |= bool(bounds[0, 0] < 0)
         else:
             if self._coefficients is None:
                 self._coefficients = np.zeros(geometry.blocks * 64, np.int16)
@@ -241,8 +243,9 @@ class _Reader:
                 bits, bounds, interval, mode, (scan.first, scan.last, scan.low), members, geometry.layout, units,
                 geometry.mcus_a_row, self._tables, self._coefficients,
             )  # fmt: skip
-        require(found != entropy.ODD)
-        self.had_stray |= has_stray or found == entropy.STRAY
+            require(found != entropy.ODD)
+            has_stray |= found == entropy.STRAY
+        self.had_stray |= has_stray
         return end
 
 
