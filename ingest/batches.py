@@ -111,7 +111,7 @@ class _Job(NamedTuple):
 class _Pending:
     """A batch that a worker has been told to fill."""
 
-    slot: int
+    job: _Job
     size: int
     is_filled: bool = False
     failure: IngestError | None = None
@@ -241,7 +241,7 @@ def _filled_by_workers(
                 batch = line.popleft()
                 if batch.failure:
                     raise batch.failure
-                yield slots.hand_out(batch.slot, batch.size)
+                yield slots.hand_out(batch.job.slot, batch.size)
 
 
 def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
@@ -261,8 +261,8 @@ def _hand_on_jobs(
         rows = next(todo, None)
         if rows is None:
             return  # and nobody needs the slot any more
-        pending = _Pending(slot, sum(part.span.length for part in rows))
-        worker.send(_Job(pending.slot, rows))
+        pending = _Pending(_Job(slot, rows), sum(part.span.length for part in rows))
+        worker.send(pending.job)
         queue.append(pending)
         line.append(pending)
 
@@ -270,8 +270,8 @@ def _hand_on_jobs(
 def _collect(worker: Worker, queue: deque[_Pending]) -> None:
     try:
         worker.receive()
-    except WorkerError:
-        raise
+    except WorkerError as error:
+        raise WorkerError(f"{queue[0].job}: {error}" if queue else str(error)) from error
     except IngestError as error:
         # Raised in its turn, after the batches before it.
         queue[0].failure = error

@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from ingest.sample import JPEG, RAW, Record, Sample
 from ingest.sources import Entry, Source, open_source
 
 ENCODINGS = ("keep", "jpeg", "raw")
+ORIENTATIONS = ("ignore", "apply")
 
 RECORDS_A_SHARD = 1250
 """Of about 110 KB each: ImageNet's 1,281,167 training images make 1024 shards, its 50,000 validation images 40."""
@@ -39,7 +40,10 @@ _GLANCED, _CERTAIN = 64, 0.8
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How to pack. ``resize`` is a short side in pixels, ``quality`` that of ``encoding="jpeg"``, 1 to 100."""
+    """How to pack. ``resize`` is a short side in pixels, ``quality`` that of ``encoding="jpeg"``, 1 to 100.
+
+    ``exif_orientation`` says whether images are turned as their EXIF says: ``ignore`` or ``apply``.
+    """
 
     format: str
     shards: int | None = None
@@ -50,12 +54,16 @@ class BuildOptions:
     seed: int = 0
     on_bad: str = "quarantine"
     scheduler: str | None = None
+    exif_orientation: str = "ignore"
 
     def __post_init__(self) -> None:
         settle(self)
         _require(self.format in formats.NAMES, f"format {self.format!r}: give one of {', '.join(formats.NAMES)}")
         _require(self.encoding in ENCODINGS, f"encoding {self.encoding!r}: give one of {', '.join(ENCODINGS)}")
         _require(self.on_bad in ("quarantine", "fail"), f"on_bad {self.on_bad!r}: give quarantine or fail")
+        _require(
+            self.exif_orientation in ORIENTATIONS, f"exif_orientation {self.exif_orientation!r}: give ignore or apply"
+        )
         _require(self.shards is None or 1 <= self.shards <= 99_999, f"{self.shards} shards: give 1 to 99999")
         _require(self.resize is None or 1 <= self.resize <= 65_500, f"resize {self.resize}: give 1 to 65500 pixels")
         _require(1 <= self.quality <= 100, f"quality {self.quality}: give 1 to 100")
@@ -88,6 +96,10 @@ class Task(NamedTuple):
         """How many entries."""
         return len(self.entries)
 
+    def at(self, done: int) -> str:
+        """The entry that comes after so many."""
+        return self.entries[done].key if done < len(self.entries) else ""
+
 
 def build_shards(
     src: str | Path,
@@ -103,6 +115,7 @@ def build_shards(
     on_bad: str = "quarantine",
     labels: str | Path | None = None,
     scheduler: str | None = None,
+    exif_orientation: str = "ignore",
 ) -> Manifest:
     """Pack the images of ``src`` into shards in the folder ``out``, in a random order drawn from ``seed``.
 
@@ -113,7 +126,8 @@ def build_shards(
 
     ``encoding`` is ``keep`` for the JPEGs' own coefficients (what is no JPEG is converted to one), ``jpeg`` to encode
     anew at ``quality``, or ``raw`` for pixels; the latter two after area-resizing the short side to ``resize``
-    pixels, where it is larger.
+    pixels, where it is larger. Images whose EXIF says that they lie on a side, upside down or mirrored are counted,
+    and packed as they are stored; if ``exif_orientation`` is ``apply`` they are turned, and for that encoded anew.
 
     What cannot be decoded is listed in ``quarantine.tsv`` (key, reason), or raises BadSampleError if ``on_bad`` is
     ``fail``. ``manifest.json``, the value returned, is written last. A build that was cut short goes on when it is
@@ -121,7 +135,9 @@ def build_shards(
 
     Raises OptionError, SourceError, OutputError, or WorkerError if a worker process dies.
     """
-    options = BuildOptions(format, shards, workers, encoding, resize, quality, seed, on_bad, scheduler)
+    options = BuildOptions(
+        format, shards, workers, encoding, resize, quality, seed, on_bad, scheduler, exif_orientation
+    )
     source = open_source(src, labels)
     parts = plan(len(source.entries), options)
     folder = _output_folder(out, src, options)
@@ -161,6 +177,7 @@ def recipe(source: Source, options: BuildOptions) -> Recipe:
         resize=options.resize,
         quality=options.quality if options.encoding == "jpeg" else None,
         seed=options.seed,
+        exif_orientation=options.exif_orientation,
     )
 
 
@@ -177,18 +194,24 @@ def shard_names(shards: int, format: str) -> list[str]:
     return [f"{i:05d}-of-{shards:05d}.{format}" for i in range(shards)]
 
 
-def make_record(sample: Sample, synset: str, options: BuildOptions) -> tuple[Record, str | None]:
-    """The record to pack for a sample, and what kind of file was converted for it, or None.
+class Made(NamedTuple):
+    """The record of a sample, what kind of file was converted for it, or None, and whether its EXIF orientation is not
+    that of its pixels as they are stored."""
 
-    Raises BadSampleError where the sample cannot be decoded.
-    """
-    encoded, segments, kind, shape, converted = _encode(sample.data, options)
+    record: Record
+    converted: str | None
+    is_rotated: bool
+
+
+def make_record(sample: Sample, synset: str, options: BuildOptions) -> Made:
+    """The record to pack for a sample. Raises BadSampleError where the sample cannot be decoded."""
+    encoded, segments, kind, shape, converted, is_rotated = _encode(sample.data, options)
     height, width, channels = shape
     record = Record(
         channels=channels, label=sample.label, synset=synset, encoded=encoded, key=sample.key, format=kind,
         height=height, segments=segments, width=width,
     )  # fmt: skip
-    return record, converted
+    return Made(record, converted, is_rotated)
 
 
 class _Encoded(NamedTuple):
@@ -199,16 +222,32 @@ class _Encoded(NamedTuple):
     format: str
     shape: tuple[int, ...]
     converted: str | None
+    is_rotated: bool
 
 
 def _encode(data: bytes | np.ndarray, options: BuildOptions) -> _Encoded:
-    if isinstance(data, bytes) and options.encoding == "keep":
-        return _of_jpeg(jpeg.prepare(data))
-    image = jpeg.read_pixels(data, options.resize or 0) if isinstance(data, bytes) else jpeg.Pixels.of(data)
-    pixels = views.shrink(image.values, *_size(image, options.resize)) if options.resize else image.values
-    if options.encoding == "jpeg":
-        return _of_jpeg(jpeg.encode_pixels(pixels, options.quality, "4:2:0"))._replace(converted=image.converted)
-    return _Encoded(pixels.tobytes(), b"", RAW, pixels.shape, image.converted)
+    if isinstance(data, np.ndarray):
+        # To keep pixels that were never a file's is to pack them as they are.
+        return _of_pixels(jpeg.Pixels.of(data), options, is_raw=options.encoding != "jpeg")
+    if options.encoding != "keep":
+        return _of_pixels(jpeg.read_pixels(data, options.resize or 0), options, is_raw=options.encoding == "raw")
+    file = jpeg.prepare(data)
+    if file.orientation == jpeg.AS_STORED or options.exif_orientation == "ignore":
+        return _of_jpeg(file, file.converted, file.orientation)
+    return _of_pixels(jpeg.read_pixels(data), options, is_raw=False)
+
+
+def _of_pixels(image: jpeg.Pixels, options: BuildOptions, is_raw: bool) -> _Encoded:
+    """What is packed of an image by its pixels."""
+    pixels, converted, is_rotated = image.values, image.converted, image.orientation != jpeg.AS_STORED
+    if options.resize:
+        pixels = views.shrink(pixels, *_size(image, options.resize))
+    if is_rotated and options.exif_orientation == "apply":
+        pixels, converted = jpeg.turned(pixels, image.orientation), f"{converted or 'JPEG'} rotated by EXIF"
+    if is_raw:
+        return _Encoded(pixels.tobytes(), b"", RAW, pixels.shape, converted, is_rotated)
+    how = (options.quality, "4:2:0") if options.encoding == "jpeg" else (jpeg.CONVERSION_QUALITY, "4:4:4")
+    return _of_jpeg(jpeg.encode_pixels(pixels, *how), converted, image.orientation)
 
 
 def _size(image: jpeg.Pixels, short_side: int) -> tuple[int, int]:
@@ -217,16 +256,19 @@ def _size(image: jpeg.Pixels, short_side: int) -> tuple[int, int]:
     return max(1, round(image.height * scale)), max(1, round(image.width * scale))
 
 
-def _of_jpeg(file: jpeg.Prepared) -> _Encoded:
-    return _Encoded(file.encoded, file.segments, JPEG, (file.height, file.width, file.channels), file.converted)
+def _of_jpeg(file: jpeg.Prepared, converted: str | None, orientation: int) -> _Encoded:
+    shape = file.height, file.width, file.channels
+    return _Encoded(file.encoded, file.segments, JPEG, shape, converted, orientation != jpeg.AS_STORED)
 
 
-class _Tally(NamedTuple):
+@dataclass
+class _Tally:
     """What a shard's entries turned out to be; ``seen`` are numbers of channels and kinds of encoding."""
 
-    quarantined: list[tuple[str, str]]
-    converted: Counter[str]
-    seen: set[int | str]
+    quarantined: list[tuple[str, str]] = field(default_factory=list)
+    converted: Counter[str] = field(default_factory=Counter)
+    seen: set[int | str] = field(default_factory=set)
+    rotated: int = 0
 
 
 class Packer:
@@ -239,22 +281,23 @@ class Packer:
     def __call__(self, task: Task, report: Callable[[int], object]) -> Packed:
         """Write the shard of a task, and its index."""
         path = self._folder / task.name
-        packed = _Tally([], Counter(), set())
+        packed = _Tally()
         written = formats.write(self._options.format, path, self._payloads(task.entries, report, packed))
         shard = Shard(task.name, len(task.entries) - len(packed.quarantined), *written)
-        return Packed(shard, packed.quarantined, dict(packed.converted), 3 in packed.seen, JPEG in packed.seen)
+        has_color, has_jpeg = 3 in packed.seen, JPEG in packed.seen
+        return Packed(shard, packed.quarantined, dict(packed.converted), has_color, has_jpeg, packed.rotated)
 
     def size_bytes(self, entry: Entry) -> int:
         """Of an entry's record; 0 where there is none, for whatever reason: that will show in its turn."""
         try:
-            return len(sample.pack(self._make(entry)[0]))
+            return len(sample.pack(self._make(entry).record))
         except IngestError:
             return 0
 
     def _payloads(self, entries: Iterable[Entry], report: Callable[[int], object], packed: _Tally) -> Iterator[bytes]:
         for entry in entries:
             try:
-                record, what = self._make(entry)
+                record, what, is_rotated = self._make(entry)
             except BadSampleError as error:
                 if self._options.on_bad == "fail":
                     raise BadSampleError(f"{entry.key}: {error}") from error
@@ -262,10 +305,11 @@ class Packer:
             else:
                 packed.converted.update([what] if what else [])
                 packed.seen.update((record.channels, record.format))
+                packed.rotated += is_rotated
                 yield sample.pack(record)
             report(1)
 
-    def _make(self, entry: Entry) -> tuple[Record, str | None]:
+    def _make(self, entry: Entry) -> Made:
         return make_record(self._read(entry), self._classes[entry.label], self._options)
 
 
@@ -325,6 +369,7 @@ def _summary(source: Source, options: BuildOptions, packed: list[Packed], quaran
         build=recipe(source, options),
         passed_over=dict(sorted(source.passed_over.items())),
         shared_folders=dict(sorted(source.shared_folders.items())),
+        rotated=sum(part.rotated for part in packed),
     )
 
 

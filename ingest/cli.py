@@ -170,6 +170,12 @@ def _add_build_shards(commands: Any) -> None:
     )
     parser.add_argument("--resize", type=int, metavar="SHORT_SIDE", help="in pixels; larger images are reduced to it")
     parser.add_argument("--quality", type=int, metavar="Q", help="of encoding jpeg, 1 to 100 (default: 90)")
+    parser.add_argument(
+        "--exif-orientation",
+        choices=("ignore", "apply"),
+        default="ignore",
+        help="pack pixels as they are stored (default), or turn images as their EXIF says, which encodes those anew",
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the packed order (default: 0)")
     parser.add_argument(
         "--on-bad",
@@ -292,7 +298,18 @@ def _build_shards(args: argparse.Namespace) -> None:
 
     if args.quality is not None and args.encoding != "jpeg":
         raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding}")
-    names = ("format", "shards", "workers", "encoding", "resize", "quality", "seed", "on_bad", "scheduler")
+    names = (
+        "format",
+        "shards",
+        "workers",
+        "encoding",
+        "resize",
+        "quality",
+        "seed",
+        "on_bad",
+        "scheduler",
+        "exif_orientation",
+    )
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.dry_run:
         estimate = estimated(args.src, args.out, build.BuildOptions(**options), args.labels)
@@ -315,6 +332,8 @@ def _build_shards(args: argparse.Namespace) -> None:
             print(
                 f"classes {other!r} and {name!r} hold the same folder, by a link: its images are packed once for each"
             )
+        if manifest.rotated:
+            print(_TURNED[args.exif_orientation].format(**result))
         if manifest.quarantined:
             print(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
     save_json(args.json, result)
@@ -327,6 +346,12 @@ into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:,.1f} s"""
 _NOTHING_TO_DO = """\
 nothing to do: {records:,} of {found:,} files ({quarantined:,} quarantined, {passed_over_files:,} passed over)
 lie in {shards:,} {format} shards, {size_bytes:,} bytes: {out}"""
+
+_TURNED = {
+    "ignore": "lying on a side, upside down or mirrored, by their EXIF: {rotated:,} images, packed as they are stored: "
+    "--exif-orientation apply turns them",
+    "apply": "turned as their EXIF says: {rotated:,} images",
+}
 
 _SUMMARY = """\
 packed {records:,} of {found:,} files ({converted_files:,} converted, {quarantined:,} quarantined, \

@@ -41,7 +41,7 @@ class _Copier:
         path = self._folder / task.name
         written = formats.write(self._format, path, map(self._dataset.payload, task.records))
         report(task.images)
-        return Packed(Shard(task.name, task.images, *written), [], {}, False, False)
+        return Packed(Shard(task.name, task.images, *written), [], {}, False, False, 0)
 
 
 def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | None = None) -> Manifest:

@@ -47,6 +47,11 @@ _SHOWN_CLASSES, _SHOWN_NAMES, _SHOWN = 50, 20, 5
 
 _BAR = 40
 
+_ROTATED = {
+    "ignore": ", packed as they are stored: 'build-shards --exif-orientation apply' turns them",
+    "apply": ", turned",
+}
+
 _PACKED = "packed order"
 
 
@@ -113,7 +118,9 @@ class Comparison:
 class Inspection:
     """What is in a dataset. ``classes`` counts the images of each, in the order of labels.
 
-    ``mixing`` tells how the classes are mixed in the packed order, and in that of the first epoch of seed 0.
+    ``rotated`` counts the images whose EXIF orientation is not 1, ``exif_orientation`` is what was done with it:
+    ``ignore`` or ``apply``. ``mixing`` tells how the classes are mixed in the packed order, and in that of the first
+    epoch of seed 0.
     """
 
     folder: str
@@ -130,6 +137,8 @@ class Inspection:
     classes: dict[str, int]
     spreads: dict[str, dict[str, int]]
     grey: int
+    rotated: int
+    exif_orientation: str
     encodings: dict[str, int]
     mixing: dict[str, Mixing]
     duplicates: Duplicates
@@ -164,6 +173,8 @@ def inspect(shards: str | Path, against: str | Path | None = None, workers: int 
         classes=dict(zip(manifest.classes, counts.tolist(), strict=True)),
         spreads=_spreads(counts, here),
         grey=int((here["channels"] == 1).sum()),
+        rotated=manifest.rotated,
+        exif_orientation=manifest.build.exif_orientation if manifest.build else "ignore",
         encodings=dict(zip(ENCODINGS, np.bincount(here["encoding"], minlength=len(ENCODINGS)).tolist(), strict=True)),
         mixing=_mixing(here["label"]),
         duplicates=_duplicates(datasets[:1], facts[:1]),
@@ -243,7 +254,7 @@ def _spreads(class_counts: np.ndarray, facts: np.ndarray) -> dict[str, dict[str,
 def _reasons(table: bytes) -> dict[str, int]:
     """How many files were quarantined for each reason, the most frequent first; numbers and details left out."""
     lines = table.decode("utf-8", "surrogateescape").split("\n")[1:-1]
-    reasons = (line.partition("\t")[2].partition(":")[0] for line in lines)
+    reasons = (re.split(r":| \(", line.partition("\t")[2], maxsplit=1)[0] for line in lines)
     return dict(Counter(re.sub(r"\b\d+\b", "N", reason) for reason in reasons).most_common())
 
 
@@ -313,6 +324,7 @@ def _lines(result: Inspection) -> Iterator[str]:
     yield _counted("converted", sum(result.converted.values()), result.converted)
     yield _counted("stored as", result.records, result.encodings)
     yield f"grey: {result.grey:,} ({result.grey / result.records:.1%})"
+    yield f"rotated by EXIF: {result.rotated:,}" + (_ROTATED[result.exif_orientation] if result.rotated else "")
     yield ""
     yield f"{'':<14}" + "".join(f"{name:>14}" for name in _QUANTILES)
     for name, spread in result.spreads.items():

@@ -49,13 +49,17 @@ Lock = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Packed:
-    """A shard that was written, and what became of the entries that are not in it as they were."""
+    """A shard that was written, and what became of the entries that are not in it as they were.
+
+    ``rotated`` counts its images whose EXIF orientation is not 1.
+    """
 
     shard: Shard
     quarantined: list[tuple[str, str]]
     converted: dict[str, int]
     has_color: bool
     has_jpeg: bool
+    rotated: int
 
 
 class ShardTask(Protocol):

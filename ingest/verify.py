@@ -285,7 +285,8 @@ def _repair(folder: Path, damages: list[Damage], src: _Src, count: int | None) -
 def _options(recipe: Recipe, count: int | None) -> BuildOptions:
     quality = recipe.quality if recipe.quality is not None else 90
     return BuildOptions(
-        recipe.format, recipe.shards, count, recipe.encoding, recipe.resize, quality, recipe.seed
+        recipe.format, recipe.shards, count, recipe.encoding, recipe.resize, quality, recipe.seed,
+        exif_orientation=recipe.exif_orientation,
     )  # fmt: skip
 
 

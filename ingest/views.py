@@ -1,7 +1,7 @@
 """From a record to what the network sees: uint8 [S, S, C], written straight into its place in a batch. The one room
 of cv2.
 
-EXIF orientation is not applied, as in every published ImageNet pipeline: pixels come as they are stored.
+EXIF orientation is not applied here, as in every published ImageNet pipeline: pixels come as they are stored.
 """
 
 from __future__ import annotations

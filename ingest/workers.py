@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing, suppress
 from functools import cache
@@ -35,6 +36,13 @@ from ingest.options import typed
 
 Handler = Callable[[Any, Callable[[int], object]], Any]
 """Does a task; may call its second argument with the number of images done since the last call."""
+
+
+_CRASHED = ": if that happens again, leave out what it was at"
+_HINTS = {
+    signal.SIGKILL: ": out of memory? use fewer workers",
+    **dict.fromkeys((signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL), _CRASHED),
+}
 
 
 class Progress(NamedTuple):
@@ -91,9 +99,8 @@ class Worker:
     def _ending(self) -> str:
         status = self._process.wait()
         if status < 0:
-            name = signal.Signals(-status).name
-            hint = ": out of memory? use fewer workers" if name == "SIGKILL" else ""
-            return f"was killed by {name}{hint}"
+            killer = signal.Signals(-status)
+            return f"was killed by {killer.name}{_HINTS.get(killer, '')}"
         return f"ended with status {status}; what it printed stands above"
 
 
@@ -108,7 +115,8 @@ def run(
     """Do ``tasks`` in ``workers`` processes, or in this one if 0, and give the results as they come.
 
     ``progress`` is called with numbers of images done; workers hold ``descriptors`` open. Raises what a handler raises;
-    if a worker dies, WorkerError with the task's str().
+    if a worker dies or breaks, WorkerError with the task's str(), and with the image that it was at, if the task has a
+    method ``at`` that gives it by the number of those before it.
     """
     if workers == 0:
         handler = make_handler(*args)
@@ -117,6 +125,7 @@ def run(
         return
     waiting = iter(tasks)
     busy: dict[Worker, Any] = {}
+    done: Counter[Worker] = Counter()  # images of the task that each is at
     with ExitStack() as stack:
         for _, task in zip(range(workers), waiting):
             worker = stack.enter_context(closing(Worker(make_handler, *args, descriptors=descriptors)))
@@ -125,11 +134,12 @@ def run(
         while busy:
             ready: list[Worker] = wait(list(busy))  # type: ignore  # all that it asks for is fileno()
             for worker in ready:
-                reply = _receive(worker, busy[worker])
+                reply = _receive(worker, busy[worker], done[worker])
                 if isinstance(reply, Progress):
+                    done[worker] += reply.images
                     progress(reply.images)
                     continue
-                del busy[worker]
+                del busy[worker], done[worker]
                 for task in waiting:
                     worker.send(task)
                     busy[worker] = task
@@ -180,7 +190,7 @@ def _attempt(handler: Callable[[], Handler], task: Any, progress: Callable[[int]
         raise
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return WorkerError(f"{task}: {type(error).__name__}: {error} (at {where.filename}:{where.lineno})")
+        return WorkerError(f"{type(error).__name__}: {error} (at {where.filename}:{where.lineno})")
 
 
 def _end_with_parent(descriptor: int) -> None:
@@ -191,8 +201,10 @@ def _end_with_parent(descriptor: int) -> None:
     os._exit(1)
 
 
-def _receive(worker: Worker, task: Any) -> Any:
+def _receive(worker: Worker, task: Any, done: int) -> Any:
     try:
         return worker.receive()
     except WorkerError as error:
-        raise WorkerError(f"{task}: {error}") from error
+        # All that the worker had said was read before its end was.
+        place = task.at(done) if hasattr(task, "at") else ""
+        raise WorkerError(f"{task}: {f'at {place}: ' if place else ''}{error}") from error

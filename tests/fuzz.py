@@ -1,26 +1,44 @@
-"""Mutated JPEGs: ``python tests/fuzz.py SEED FIRST COUNT`` packs and shows them, and tells how that went.
+"""Mutated JPEGs: ``python tests/fuzz.py ENCODING SEED FIRST COUNT`` packs and shows them, and tells how that went.
 
-A mutant is a function of (seed, number) alone, so that one that is found can be looked at again.
+A mutant is a function of (seed, number) alone, so that one that is found can be looked at again. With
+NUMBA_DISABLE_JIT=1 what is else compiled runs as Python, on the smallest of the originals: an index out of bounds is an
+error there, also one below zero, which NumPy would count from the end.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import inspect
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import jpeg_kinds as kinds
 import numpy as np
+import simplejpeg
 from PIL import Image
+
+if TYPE_CHECKING:
+    from ingest.sample import Record
 
 Generator = np.random.Generator
 
 SECONDS = 10
 """What a mutant may take at most."""
+
+IS_COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+
+ENCODINGS: dict[str, dict[str, object]] = {
+    "keep": {},
+    "jpeg": {"encoding": "jpeg", "resize": 20},
+    "raw": {"encoding": "raw", "resize": 12},
+}
 
 
 @cache
@@ -30,7 +48,7 @@ def originals() -> tuple[bytes, ...]:
     noise = np.random.default_rng(0).integers(0, 60, (96, 160, 3))
     pixels = (np.stack([x, y * 2, (x * y) // 40 % 200], axis=2) + noise).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(pixels)
-    kinds: list[tuple[str, dict[str, object]]] = [
+    kinds_of_pillow: list[tuple[str, dict[str, object]]] = [
         ("RGB", {"subsampling": "4:2:0"}),
         ("RGB", {"subsampling": "4:4:4", "quality": 95}),
         ("RGB", {"subsampling": "4:2:2", "optimize": True}),
@@ -44,12 +62,27 @@ def originals() -> tuple[bytes, ...]:
         ("CMYK", {}),
     ]
     result = []
-    for mode, options in kinds:
-        for size in ((160, 96), (33, 17), (8, 8)):
+    for mode, options in kinds_of_pillow:
+        for size in SIZES:
             file = io.BytesIO()
             image.resize(size).convert(mode).save(file, "JPEG", **options)
             result.append(file.getvalue())
+    for size in SIZES:
+        whole = kinds.progressive(size=size)
+        result += [
+            kinds.lossless(*size), kinds.lossless(*size, 1), kinds.arithmetic(*size),
+            *(kinds.adobe(transform, size=size, subsampling="4:4:4") for transform in (0, 2, 255)),
+            kinds.short_jfif(size=size), kinds.tables_again(whole), kinds.other_tables(whole, 1),
+            kinds.first_scans(whole, 4), kinds.first_scans(whole, 9),
+            kinds.with_frame(kinds.image_bytes("JPEG", size=size, subsampling="4:2:2"), factors=(0x42, 0x22, 0x22)),
+            kinds.image_bytes("JPEG", size=size, mode="CMYK", subsampling="4:2:0"),
+            kinds.image_bytes("JPEG", size=size, mode="CMYK", subsampling="4:2:2", progressive=True),
+            kinds.image_bytes("JPEG", size=size, qtables=[[300] * 64, [400] * 64]),
+        ]  # fmt: skip
     return tuple(result)
+
+
+SIZES = ((160, 96), (33, 17), (8, 8)) if IS_COMPILED else ((33, 17), (8, 8))
 
 
 def segments(data: bytes) -> list[tuple[int, int]]:
@@ -104,7 +137,7 @@ def lengthen(data: bytearray, random: Generator) -> None:
 def resize(data: bytearray, random: Generator) -> None:
     """Declare another size, other samplings or other components."""
     for at, _ in segments(bytes(data)):
-        if data[at + 1] in (0xC0, 0xC1, 0xC2):
+        if data[at + 1] in (0xC0, 0xC1, 0xC2, 0xC3, 0xC9):
             kind = random.integers(4)
             if kind < 2:
                 for place in (at + 5, at + 7):
@@ -113,7 +146,8 @@ def resize(data: bytearray, random: Generator) -> None:
             elif kind == 2:
                 data[at + 11 + 3 * random.integers(data[at + 9])] = random.integers(256)
             else:
-                data[at + random.choice([1, 4, 9])] = random.choice([0, 1, 2, 3, 4, 8, 12, 0xC1, 0xC2, 0xC9, 255])
+                kinds_of_frame = [0, 1, 2, 3, 4, 8, 12, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 255]
+                data[at + random.choice([1, 4, 9])] = random.choice(kinds_of_frame)
             return
 
 
@@ -133,8 +167,15 @@ def grow(data: bytearray, random: Generator) -> None:
     data += random.bytes(random.integers(1, 3000))
 
 
+def stray(data: bytearray, random: Generator) -> None:
+    """Put bytes that are nothing between two segments."""
+    places = segments(bytes(data))[1:]
+    at = places[random.integers(len(places))][0]
+    data[at:at] = random.bytes(random.integers(1, 9))
+
+
 MUTATIONS: list[Callable[[bytearray, Generator], None]] = [
-    flip, flip, flip, cut, cut, splice, shuffle, lengthen, resize, resize, fill, mark, grow,
+    flip, flip, flip, cut, cut, splice, shuffle, lengthen, resize, resize, fill, mark, stray, grow,
 ]  # fmt: skip
 
 
@@ -149,49 +190,112 @@ def mutant(seed: int, number: int) -> bytes:
     return bytes(data)
 
 
-def pack_and_show(data: bytes, number: int) -> bool:
+def pack_and_show(data: bytes, number: int, encoding: str) -> bool:
     """What a build and a training do with a file; whether it was packed. The only error allowed is BadSampleError."""
-    from ingest import jpeg, sample, views
+    from ingest import sample, views
     from ingest.build import BuildOptions, make_record
     from ingest.errors import BadSampleError
     from ingest.sample import Sample
 
-    options = [
-        BuildOptions("tfrecord"),
-        BuildOptions("tfrecord", encoding="jpeg", resize=64),
-        BuildOptions("tfrecord", encoding="raw", resize=32),
-    ][max(0, number % 10 - 7)]
+    options = BuildOptions("tfrecord", **ENCODINGS[encoding])
     try:
-        record, _ = make_record(Sample("key", 0, data), "class", options)
+        made = make_record(Sample("key", 0, data), "class", options)
     except BadSampleError as error:
         assert str(error)
         return False
-    record = sample.unpack(sample.pack(record))
+    record = sample.unpack(sample.pack(made.record))
     for draws in np.random.default_rng(number).random((3, 44)).tolist():
         views.training_view(record, draws, np.empty((64, 64, 3), np.uint8))
     views.evaluation_view(record, np.empty((64, 64, 3), np.uint8))
-    if record.format == "JPEG" and len(record.segments):
-        whole = jpeg.decode(record.encoded, record.channels)
-        assert whole.shape == (record.height, record.width, record.channels)
-        region = jpeg.Region(record.height // 3, record.width // 3, -(-record.height // 3), -(-record.width // 3))
-        part = whole[region.top : region.top + region.height, region.left : region.left + region.width]
-        assert np.array_equal(jpeg.decode_region(record.encoded, record.segments, record.channels, region), part)
+    if record.format == "JPEG":
+        check_pixels(data, record, encoding == "keep" and (made.converted or "") in LOSSLESS)
     return True
 
 
-def main(seed: int, first: int, count: int) -> None:
+LOSSLESS = {
+    "", "JPEG progressive", "JPEG with stray bytes", "JPEG progressive with stray bytes", "JPEG without end marker",
+    "JPEG not baseline", "JPEG not baseline with stray bytes",
+}  # fmt: skip
+"""What files are counted as whose pixels are kept."""
+
+
+def check_pixels(data: bytes, record: Record, is_kept: bool) -> None:
+    """A whole decode gives what the record says, a region is a part of it, and what is kept is what the file shows."""
+    from ingest import jpeg
+
+    whole = jpeg.decode(record.encoded, record.channels)
+    assert whole.shape == (record.height, record.width, record.channels)
+    if len(record.segments):
+        region = jpeg.Region(record.height // 3, record.width // 3, -(-record.height // 3), -(-record.width // 3))
+        part = whole[region.top : region.top + region.height, region.left : region.left + region.width]
+        assert np.array_equal(jpeg.decode_region(record.encoded, record.segments, record.channels, region), part)
+    if is_kept and jpeg.read_header(data).frame in (0xC0, 0xC1, 0xC2):
+        shown = shown_by_libjpeg(data, record.channels)
+        assert shown is None or np.array_equal(shown, whole)
+
+
+def shown_by_libjpeg(data: bytes, channels: int) -> np.ndarray | None:
+    """What libjpeg-turbo makes of a file, whatever it complains of; None where it gives up."""
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB" if channels == 3 else "GRAY", strict=False)
+    except ValueError:
+        return None
+
+
+def check_bounds() -> None:
+    """Have an index below zero be an error in what would else be compiled: there it reads memory that is not ours."""
+    from ingest.jpeg import entropy, region
+
+    for module in (entropy, region):
+        for name, function in list(vars(module).items()):
+            if inspect.isfunction(function) and function.__module__ == module.__name__:
+                setattr(module, name, bounded(function))
+
+
+def bounded(function: Callable[..., object]) -> Callable[..., object]:
+    @wraps(function)
+    def call(*args: object) -> object:
+        return function(*(arg.view(Bounded) if type(arg) is np.ndarray else arg for arg in args))
+
+    return call
+
+
+class Bounded(np.ndarray):
+    """An array that takes no index below zero. A signed and an unsigned number add up to a float, to NumPy."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(bounded_index(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(bounded_index(index), value)
+
+
+def bounded_index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(bounded_index(one) for one in index)
+    if isinstance(index, np.floating):
+        index = int(index)
+    if isinstance(index, (int, np.integer)) and index < 0:
+        raise IndexError(f"index {index}")
+    return index
+
+
+def main(encoding: str, seed: int, first: int, count: int) -> None:
     from ingest import views
 
     views.single_threaded()
-    pack_and_show(originals()[0], 0)  # compiled now, so that no mutant has to wait for it
-    pack_and_show(originals()[15], 0)
+    if not IS_COMPILED:
+        check_bounds()
+        np.seterr(over="ignore")
+    for original in originals()[:: len(SIZES)]:  # compiled now, so that no mutant has to wait for it
+        pack_and_show(original, 0, encoding)
     packed, slowest = 0, (0.0, -1)
     for number in range(first, first + count):
         data = mutant(seed, number)
         faulthandler.dump_traceback_later(SECONDS, exit=True)
         start = time.perf_counter()
         try:
-            packed += pack_and_show(data, number)
+            packed += pack_and_show(data, number, encoding)
         except BaseException:
             print(f"mutant {number} of seed {seed}", file=sys.stderr)
             raise
@@ -208,4 +312,4 @@ def peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

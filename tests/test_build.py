@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,10 +19,11 @@ from test_jpeg import ycck
 from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
-from ingest import jpeg
+from ingest import build, jpeg
 from ingest.dataset import Dataset
-from ingest.errors import BadSampleError, OptionError, OutputError, SourceError
-from ingest.sample import Record
+from ingest.errors import BadSampleError, OptionError, OutputError, SourceError, WorkerError
+from ingest.sample import Record, Sample
+from ingest.sources import Entry, open_source
 
 GOOD = {
     "a/plain.JPEG": image_bytes("JPEG"),
@@ -257,3 +260,19 @@ def test_a_full_disk_is_an_error_of_one_line_and_the_build_goes_on(
     )
     assert "packed 36 of 36 files" in done.stdout
     assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".tmp", ".done")]
+
+
+def fatal(entry: Entry) -> Sample:
+    if entry.key.endswith("2.JPEG"):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return Sample(entry.key, entry.label, GOOD["a/plain.JPEG"])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_worker_that_a_file_kills_names_the_file(tmp_path: Path, name: str):
+    put(tmp_path / "photos", {f"a/{i}.JPEG": b"" for i in range(5)})
+    source = open_source(tmp_path / "photos")._replace(read=fatal)
+    options = build.BuildOptions(name, shards=1, workers=1)
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(WorkerError, match=rf"00000-of-00001\.{name}: at a/2\.JPEG: worker .* SIGSEGV: if that happens"):
+        build.pack(source, tmp_path / "shards", options, build.plan(5, options), (), lambda images: None)

@@ -51,7 +51,6 @@ KEPT = {
     "damaged EXIF": with_app1(BASELINE, b"Exif\0\0II*\0\xff\xff\xff\x00"),
     "a scan for each component": SCAN_BY_SCAN,
     "bytes after the end": BASELINE + b"appended by a camera",
-    "bytes before the end": BASELINE[:-2] + b"stray" + BASELINE[-2:],
 }
 
 CONVERTED = {

@@ -9,11 +9,37 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from ingest import workers
 from ingest.errors import BadSampleError, OptionError, WorkerError
+
+
+class Photographs(NamedTuple):
+    """A task of several images."""
+
+    names: list[str]
+
+    def __str__(self) -> str:
+        return "album"
+
+    def at(self, done: int) -> str:
+        return self.names[done] if done < len(self.names) else ""
+
+
+class Fragile:
+    """A handler that a photograph can kill."""
+
+    def __call__(self, task: Photographs, progress: Callable[[int], object]) -> int:
+        for name in task.names:
+            if name.startswith("SIG"):
+                os.kill(os.getpid(), signal.Signals[name])
+            if name == "break":
+                raise ArithmeticError("odd")
+            progress(1)
+        return len(task.names)
 
 
 class Worker:
@@ -60,6 +86,19 @@ def test_an_error_of_ours_comes_through_as_it_is(count: int):
 def test_any_other_error_says_where():
     with pytest.raises(WorkerError, match=r"break: ZeroDivisionError: .* \(at .*test_workers\.py:\d+\)"):
         run([1, "break", 2], 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("SIGKILL", r"worker process \d+ was killed by SIGKILL: out of memory\? use fewer workers$"),
+        ("SIGSEGV", r"worker process \d+ was killed by SIGSEGV: if that happens again, leave out what it was at$"),
+        ("break", r"ArithmeticError: odd \(at "),
+    ],
+)
+def test_a_worker_that_dies_names_the_image_that_it_was_at(name: str, problem: str):
+    with pytest.raises(WorkerError, match=f"^album: at {name}: {problem}"):
+        list(workers.run(Fragile, (), [Photographs(["one", "two", name, "three"])], 1, lambda images: None))
 
 
 def test_a_worker_that_dies_is_an_error_that_names_its_task():

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
 from ingest.errors import BadSampleError
-from ingest.jpeg.markers import MAX_PIXELS, read_header
+from ingest.jpeg import kinds, orientation
+from ingest.jpeg.markers import MAX_PIXELS, SOF0, SOF1, SOF2, read_header
 from ingest.jpeg.region import Cut, Region, cut_region
 from ingest.sample import Buffer
 
@@ -20,9 +26,14 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 # Of what Pillow decodes: it keeps an image several times over while converting it, four bytes a pixel.
 _MAX_PIXELS = MAX_PIXELS // 2
 
+# Tags of TIFF (TIFF 6.0, section 2; Adobe's DNG 1.7).
+_SUBFILE, _SUB_IMAGES, _DNG_VERSION, _THUMBNAIL = 254, 330, 50706, 1
+
 _COLORSPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
-_STRAY_BYTES = "extraneous bytes before marker 0xd9"
+_SCALABLE = (SOF0, SOF1, SOF2)
+
+_STRAY_BYTES = "extraneous bytes before marker 0xd9)"
 
 
 def decode(data: Buffer, channels: int, min_height: int = 0, min_width: int = 0) -> np.ndarray:
@@ -35,14 +46,28 @@ def decode(data: Buffer, channels: int, min_height: int = 0, min_width: int = 0)
     all of its pixels by then; with restart markers, of which one may be what is stray, they are not. Any other
     complaint of the decoder raises BadSampleError with its words.
     """
-    smallest = {"min_height": min_height, "min_width": min_width, "min_factor": 2} if min_height else {}
     try:
-        return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], **smallest)
+        return decode_strictly(data, channels, min_height, min_width)
+    except BadSampleError as error:
+        if not str(error).endswith(_STRAY_BYTES) or read_header(bytes(data)).has_restarts:
+            raise
+    return _decode(data, channels, min_height, min_width, strict=False)
+
+
+def decode_strictly(data: Buffer, channels: int, min_height: int = 0, min_width: int = 0) -> np.ndarray:
+    """What decode() gives; any complaint of the decoder raises BadSampleError."""
+    return _decode(data, channels, min_height, min_width, strict=True)
+
+
+def _decode(data: Buffer, channels: int, min_height: int, min_width: int, strict: bool) -> np.ndarray:
+    smallest: dict[str, int] = {}
+    # Of a lossless JPEG, which has no DCT, libjpeg writes all pixels, also into memory for an eighth of them.
+    if min_height and read_header(bytes(data)).frame in _SCALABLE:
+        smallest = {"min_height": min_height, "min_width": min_width, "min_factor": 2}
+    try:
+        return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], strict=strict, **smallest)
     except ValueError as error:
-        complaint = str(error)
-    if complaint.endswith(_STRAY_BYTES) and not read_header(data).has_restarts:
-        return simplejpeg.decode_jpeg(data, _COLORSPACES[channels], strict=False, **smallest)
-    raise BadSampleError(f"not decodable to the end: {complaint}")
+        raise BadSampleError(f"not decodable to the end ({error})") from error
 
 
 def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region) -> np.ndarray:
@@ -66,19 +91,29 @@ def encode(pixels: np.ndarray, quality: int, subsampling: str, interval: int = 0
     return file.getvalue()
 
 
-def decode_any(data: bytes) -> tuple[np.ndarray, str]:
-    """The pixels of any image file that Pillow reads, uint8 [H, W, 1 or 3], and what it was, such as ``PNG P``.
+class Decoded(NamedTuple):
+    """The pixels of an image file as they are stored, uint8 [H, W, 1 or 3], what it was, such as ``PNG P``, and its
+    EXIF orientation."""
 
-    Raises BadSampleError where it cannot be decoded to its end.
-    """
+    values: np.ndarray
+    kind: str
+    orientation: int
+
+
+def decode_any(data: bytes) -> Decoded:
+    """The pixels of any image file that Pillow reads. Raises BadSampleError where it cannot be decoded to its end."""
+    if reason := kinds.refusal(data):
+        raise BadSampleError(reason)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent(data):
             warnings.simplefilter("ignore")
             _refuse_large(Image.open(io.BytesIO(data), formats=FORMATS))
             # Checks PNG's sums, which reading the pixels does not.
             Image.open(io.BytesIO(data), formats=FORMATS).verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            return _to_rgb_or_grey(image), f"{image.format} {image.mode}"
+            _refuse_raw(image)
+            kind = f"{image.format} {image.mode}"
+            return Decoded(_to_rgb_or_grey(image), kind, _orientation(image))
     except Image.DecompressionBombError as error:
         raise BadSampleError(f"many more pixels than the limit of {_MAX_PIXELS}") from error
     except Image.UnidentifiedImageError as error:
@@ -86,7 +121,48 @@ def decode_any(data: bytes) -> tuple[np.ndarray, str]:
     except (BadSampleError, MemoryError):
         raise
     except Exception as error:  # Pillow's readers of its many formats raise whatever the bytes drive them to
-        raise BadSampleError(f"not decodable to the end: {error}") from error
+        raise BadSampleError(f"not decodable to the end ({error})") from error
+
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_STDERR = 2
+_stderr_lock = threading.Lock()
+
+
+@contextmanager
+def _silent(data: bytes) -> Iterator[None]:
+    """Keep off the terminal what libtiff, of all the decoders, prints to it by itself."""
+    if not data.startswith(_TIFF):
+        yield
+        return
+    with _stderr_lock:
+        try:
+            stderr = os.dup(_STDERR)
+        except OSError:  # it is closed
+            yield
+            return
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), _STDERR)
+            yield
+        finally:
+            os.dup2(stderr, _STDERR)
+            os.close(stderr)
+
+
+def _refuse_raw(image: Image.Image) -> None:
+    """Refuse cameras' raw images that are TIFFs: what Pillow would read of them is their thumbnail."""
+    tags = getattr(image, "tag_v2", {})
+    if _DNG_VERSION in tags or (tags.get(_SUBFILE) == _THUMBNAIL and _SUB_IMAGES in tags):
+        raise BadSampleError(kinds.raw_refusal())
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image that was read; 1 of a TIFF, which Pillow turns by itself."""
+    try:
+        return orientation.valid(image.getexif().get(orientation.TAG))
+    except Exception:  # whatever damaged EXIF drives Pillow to: the pixels are sound
+        return orientation.AS_STORED
 
 
 def _refuse_large(image: Image.Image) -> None:

@@ -20,6 +20,9 @@ U, U32 = np.uint64, np.uint32
 # How decode_scan reads a block: all of it (annex F), or one of the four passes of a progressive JPEG (annex G).
 SEQUENTIAL, DC_FIRST, DC_REFINE, AC_FIRST, AC_REFINE = range(5)
 
+# What a scan turns out to be.
+ODD, SOUND, STRAY = range(3)
+
 # Columns of the array ``layout``, which has a row for each component. Strides and real sizes are in blocks: what an
 # interleaved scan holds is filled up to whole MCUs, a scan of one component is not.
 H, V, STRIDE, REAL_WIDTH, REAL_HEIGHT, FIRST = range(6)
@@ -40,16 +43,17 @@ _RESTART = np.uint32(1 << 31)
 
 
 @compiled
-def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarray, int]:
+def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarray, int, bool]:
     """The bits of a scan that begins at byte ``at``: without stuffing, cut at its restart markers.
 
     Returns the bytes, uint8; where each of at most ``most`` segments starts and ends among them, int64 [segments, 2];
-    and the position of the marker that ends the scan, or of the end of the data.
+    the position of the marker that ends the scan, or of the end of the data; and whether there are markers below FFC0
+    before one of a restart. They mean nothing: what lies between one of them and the next marker is no data.
     """
     n = len(data)
     clean = np.zeros(n - at + 8 * most + _TAIL, np.uint8)
     bounds = np.zeros((most, 2), np.int64)
-    segment, to = 0, 0
+    segment, to, stop, has_stray = 0, 0, -1, False
     while at < n:
         byte = data[at]
         if byte != 0xFF:
@@ -65,15 +69,20 @@ def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarra
         elif following == 0xFF:
             at += 1  # a fill byte
         elif following == 0xD0 + (segment & 7) and segment + 1 < most:
-            bounds[segment, 1] = to
+            bounds[segment, 1] = to if stop < 0 else stop
             segment += 1
             to += 8
             bounds[segment, 0] = to
+            stop = -1
+            at += 2
+        elif following < 0xC0 and segment + 1 < most:
+            stop = to if stop < 0 else stop
+            has_stray = True
             at += 2
         else:
             break
-    bounds[segment, 1] = to
-    return clean, bounds[: segment + 1], at
+    bounds[segment, 1] = to if stop < 0 else stop
+    return clean, bounds[: segment + 1], at, has_stray
 
 
 @compiled
@@ -107,20 +116,24 @@ def derive(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray) -> bool:
 def decode_scan(
     bits: np.ndarray, bounds: np.ndarray, interval: int, mode: int, band: tuple[int, int, int],
     members: np.ndarray, layout: np.ndarray, units: int, mcus_a_row: int, tables: np.ndarray, coefficients: np.ndarray,
-) -> bool:  # fmt: skip
-    """Decode a scan of ``units`` MCUs into ``coefficients``, restarting every ``interval`` of them; False if it is odd.
+) -> int:  # fmt: skip
+    """Decode a scan of ``units`` MCUs into ``coefficients``, restarting every ``interval`` of them.
+
+    Returns SOUND, STRAY where bytes are left behind the last MCU of a segment, or ODD where MCUs are missing.
 
     ``band`` is the first and last coefficient and the position of the lowest bit. ``members`` has a row for each of the
     scan's components: its row in ``layout``, and where in ``tables`` its DC and its AC table begin.
     """
     predictions = np.zeros(len(layout), np.int64)
-    segment, at, end, run = -1, 0, 0, 0
+    segment, at, end, run, found = -1, 0, 0, 0, SOUND
     low = band[2]
     for unit in range(units):
         if unit % interval == 0:
             segment += 1
-            if segment == len(bounds) or end - at > 7:
-                return False
+            if segment == len(bounds):
+                return ODD
+            if end - at > 7:
+                found = STRAY
             at, end, run = bounds[segment, 0] * 8, bounds[segment, 1] * 8, 0
             predictions[:] = 0
         for member in range(len(members)):
@@ -138,12 +151,12 @@ def decode_scan(
                     if mode <= DC_FIRST:
                         at, size = _symbol(bits, at, tables, dc)
                         if size > 15:
-                            return False
+                            return ODD
                         at, value = _value(bits, at, size)
                         predictions[component] += value
                         value = predictions[component] << low
                         if not -32768 <= value <= 32767:
-                            return False
+                            return ODD
                         coefficients[out] = value
                     if mode == SEQUENTIAL:
                         at = _ac(bits, at, tables, ac, coefficients, out)
@@ -155,8 +168,8 @@ def decode_scan(
                     elif mode == AC_REFINE:
                         at, run = _ac_refine(bits, at, tables, ac, coefficients, out, band, run)
                     if at > end:
-                        return False
-    return end - at <= 7
+                        return ODD
+    return STRAY if end - at > 7 else found
 
 
 @inlined
@@ -365,7 +378,11 @@ def resymbolise(
     bits: np.ndarray, bounds: np.ndarray, interval: int, members: np.ndarray, layout: np.ndarray, units: int,
     tables: np.ndarray, new_interval: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """What symbolise() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd."""
+    """What symbolise() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd.
+
+    ``bounds[0, 0]`` becomes -1 where bytes are left behind the last MCU of a segment: one number more to keep and to
+    return would make the loop 8 % slower.
+    """
     histogram = np.zeros(4 * 257, np.int64)
     # No symbol has less than a bit; of so much memory most is never touched.
     items = np.empty(8 * len(bits) + units // new_interval, np.uint32)
@@ -374,8 +391,10 @@ def resymbolise(
     for unit in range(units):
         if unit % interval == 0:
             segment += 1
-            if segment == len(bounds) or end - at > 7:
+            if segment == len(bounds):
                 return items[:0], histogram.reshape(4, 257)
+            if end - at > 7:
+                bounds[0, 0] = -1
             at, end = bounds[segment, 0] * 8, bounds[segment, 1] * 8
             read[:] = 0
         if unit and unit % new_interval == 0:
@@ -403,8 +422,9 @@ def resymbolise(
                     k = k + (symbol >> 4) + 1 if size or symbol == _ZRL else 64
                 if at > end or (k > 64 and size):
                     return items[:0], histogram.reshape(4, 257)
-    # What some encoders leave behind the last pixel is forgiven, unless it may be what a stray restart marker cut off.
-    return items[: n if end - at <= 7 or len(bounds) == 1 else 0], histogram.reshape(4, 257)
+    if end - at > 7:
+        bounds[0, 0] = -1
+    return items[:n], histogram.reshape(4, 257)
 
 
 @inlined

@@ -1,11 +1,15 @@
-"""A JPEG's marker segments (ITU-T T.81, annex B): what stands around the entropy-coded data."""
+"""A JPEG's marker segments (ITU-T T.81, annex B): what stands around the entropy-coded data.
+
+They are read just as libjpeg reads them (jdmarker.c, jdapimin.c), which decodes what is packed: where two programs find
+different headers in the same bytes, one of them decodes into memory that the other has measured.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from ingest.errors import BadSampleError
-from ingest.sample import Buffer
 
 MAX_PIXELS = 2**26
 """Larger images are refused: 67,108,864. ImageNet's largest has 61 million; of more, pixels and coefficients together
@@ -13,21 +17,31 @@ would need more than a gigabyte."""
 
 START, END, SCAN = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 SOF0, SOF1, SOF2 = 0xC0, 0xC1, 0xC2
-DHT, EOI, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
+DHT, EOI, SOS, DQT, DRI, APP0, APP1, APP14 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xE1, 0xEE
 
 # C4, C8 and CC lie between the frame headers, but are DHT, JPG and DAC.
-_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = frozenset((SOF2, 0xCA))  # with Huffman and with arithmetic coding
 _FIRST_ARITHMETIC = 0xC9
 _RESTARTS = range(0xD0, 0xD8)
-_NO_PAYLOAD = {0x01, 0xD8, *_RESTARTS}
+_NO_PAYLOAD = {0x01, *_RESTARTS}
+_SOI, _DAC, _DNL, _COM, _JPEG_LS = 0xD8, 0xCC, 0xDC, 0xFE, 0xF7
+_KNOWN = {*FRAMES, DHT, _DAC, SOS, DQT, _DNL, DRI, *range(0xE0, 0xF0), _COM}
+
+# What ends coded data: FF and a byte that neither stuffs it, nor restarts, nor is a fill byte, nor means nothing.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+
+_JFIF_BYTES, _ADOBE_BYTES = 14, 12
+"""What libjpeg wants of either segment: it looks at shorter ones as if they were not there."""
 
 
 class Segment(NamedTuple):
-    """A marker, its payload, and the byte behind it."""
+    """A marker, its payload, the byte behind it, and how many stray bytes lie before it."""
 
     marker: int
     payload: bytes
     end: int
+    stray: int
 
 
 class Component(NamedTuple):
@@ -40,10 +54,10 @@ class Component(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What stands before a JPEG's first scan, whose data begin at byte ``scan``.
+    """What stands before a JPEG's first scan, of ``scan_channels`` components, whose data begin at byte ``scan``.
 
     ``frame`` is the SOF marker, ``adobe`` the payload of Adobe's segment or None; both it and JFIF's tell decoders how
-    colours are coded.
+    colours are coded. ``adobe_at`` is where that payload stands, ``exif`` the first segment of EXIF's, or nothing.
     """
 
     frame: int
@@ -53,7 +67,10 @@ class Header(NamedTuple):
     components: tuple[Component, ...]
     has_jfif: bool
     adobe: bytes | None
+    adobe_at: int
+    exif: bytes
     has_restarts: bool
+    scan_channels: int
     scan: int
 
     @property
@@ -62,53 +79,79 @@ class Header(NamedTuple):
         return len(self.components)
 
     @property
+    def has_many_scans(self) -> bool:
+        """Whether there must be more than one scan."""
+        return self.frame in PROGRESSIVE or self.scan_channels < self.channels
+
+    @property
     def adobe_transform(self) -> int | None:
         """Adobe's colour transform: 0 none, 1 YCbCr, 2 YCCK."""
         return self.adobe[11] if self.adobe else None
 
 
-def next_segment(data: Buffer, at: int) -> Segment | None:
-    """The first segment from byte ``at`` on, or None where the data end before it does."""
-    while at + 2 <= len(data):
-        # Decoders pass over fill bytes and stray bytes between segments, and so do we.
-        if data[at] != 0xFF or data[at + 1] in (0x00, 0xFF):
+def next_segment(data: bytes, at: int) -> Segment | None:
+    """The first segment from byte ``at`` on, or None where the data end before it does.
+
+    Stray bytes before it are passed over, as decoders do. Raises BadSampleError where the marker is one at which they
+    end: another start of an image, or one that they do not know.
+    """
+    stray = 0
+    while (found := data.find(b"\xff", at)) >= 0 and found + 2 <= len(data):
+        stray += found - at
+        at, marker = found, data[found + 1]
+        if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        marker = data[at + 1]
-        if marker == EOI:
-            return Segment(EOI, b"", at + 2)
-        if marker in _NO_PAYLOAD:
-            at += 2
-            continue
-        end = at + 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-        return Segment(marker, bytes(data[at + 4 : end]), end) if end <= len(data) else None
+        at += 2
+        if marker == 0:
+            stray += 2
+        elif marker == EOI:
+            return Segment(EOI, b"", at, stray)
+        elif marker in _KNOWN:
+            end = at + max(2, int.from_bytes(data[at : at + 2], "big"))
+            return Segment(marker, data[at + 2 : end], end, stray) if end <= len(data) else None
+        elif marker not in _NO_PAYLOAD:
+            raise BadSampleError(_refusal(marker))
     return None
 
 
-def is_restart(data: Buffer, at: int) -> bool:
-    """Whether a restart marker stands at byte ``at``."""
-    return at + 2 <= len(data) and data[at] == 0xFF and data[at + 1] in _RESTARTS
+def _refusal(marker: int) -> str:
+    if marker == _SOI:
+        return "a JPEG with a second start within it"
+    if marker == _JPEG_LS:
+        return "a JPEG-LS image, which cannot be decoded: convert it to PNG, such as with ffmpeg"
+    return f"a JPEG with a marker that decoders do not know (FF{marker:02X})"
 
 
-def read_header(data: Buffer) -> Header:
+def next_marker(data: bytes, at: int) -> int:
+    """Where the marker stands that ends the coded data from byte ``at`` on; the end of ``data`` where none does."""
+    found = _MARKER.search(data, at)
+    return found.start() if found else len(data)
+
+
+def read_header(data: bytes) -> Header:
     """The header of a JPEG. Raises BadSampleError where there is none, or the image would have too many pixels."""
-    frame, has_jfif, adobe, has_restarts = None, False, None, False
+    frame, has_jfif, adobe, adobe_at, exif = None, False, None, 0, b""
+    has_restarts, scan_channels = False, 0
     at, scan = len(START), len(data)
     while segment := next_segment(data, at):
-        marker, payload, at = segment
-        if marker in _FRAMES:
+        marker, payload, at, _ = segment
+        if marker in FRAMES:
+            refuse_second_frame(frame)
             frame = segment
         elif marker == DRI:
             has_restarts = any(payload)
-        elif marker == APP0 and payload[:5] == b"JFIF\0":
+        elif marker == APP0 and payload[:5] == b"JFIF\0" and len(payload) >= _JFIF_BYTES:
             has_jfif = True
-        elif marker == APP14 and payload[:5] == b"Adobe" and len(payload) >= 12:
-            adobe = payload
+        elif marker == APP14 and payload[:5] == b"Adobe" and len(payload) >= _ADOBE_BYTES:
+            adobe, adobe_at = payload, at - len(payload)
+        elif marker == APP1 and payload[:6] == b"Exif\0\0":
+            exif = exif or payload
         elif marker in (SOS, EOI):
-            scan = at
+            scan, scan_channels = at, payload[0] if payload else 0
             break
     channels = frame.payload[5] if frame and len(frame.payload) > 5 else 0
-    if frame is None or not 0 < 3 * channels <= len(frame.payload) - 6:
+    if frame is None or not 0 < 3 * channels == len(frame.payload) - 6:
         raise BadSampleError("a JPEG that ends before its frame header")
     body = frame.payload
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
@@ -119,9 +162,45 @@ def read_header(data: Buffer) -> Header:
     components = tuple(
         Component(body[i], body[i + 1] >> 4, body[i + 1] & 15, body[i + 2]) for i in range(6, 6 + 3 * channels, 3)
     )
+    for component in components:
+        if not (1 <= component.h <= 4 and 1 <= component.v <= 4):
+            raise BadSampleError(f"a JPEG with sampling factors of {component.h} x {component.v}")
     if frame.marker < _FIRST_ARITHMETIC and len(data) < _least_bytes(height, width, components):
         raise BadSampleError(f"{width} x {height} pixels cannot be in {len(data)} bytes")
-    return Header(frame.marker, body[0], height, width, components, has_jfif, adobe, has_restarts, scan)
+    return Header(
+        frame.marker,
+        body[0],
+        height,
+        width,
+        components,
+        has_jfif,
+        adobe,
+        adobe_at,
+        exif,
+        has_restarts,
+        scan_channels,
+        scan,
+    )
+
+
+def refuse_second_frame(first: object) -> None:
+    """Raise BadSampleError if there was a ``first`` frame header: decoders refuse another."""
+    if first:
+        raise BadSampleError("a JPEG with two frame headers")
+
+
+def with_known_colors(data: bytes, header: Header) -> tuple[bytes, Header]:
+    """The same JPEG, where libjpeg decodes its colours but complains, with a header that says what it takes them for.
+
+    It takes a transform that it does not know in Adobe's segment for YCbCr or YCCK (jdapimin.c,
+    default_decompress_parms).
+    """
+    usual = {3: 1, 4: 2}.get(header.channels)
+    if usual is None or header.adobe_transform in (None, 0, usual) or (header.has_jfif and header.channels == 3):
+        return data, header
+    at = header.adobe_at + 11
+    data = b"".join((data[:at], bytes((usual,)), data[at + 1 :]))
+    return data, header._replace(adobe=data[header.adobe_at : header.adobe_at + len(header.adobe or b"")])
 
 
 def write_segment(marker: int, payload: bytes) -> bytes:
@@ -131,5 +210,5 @@ def write_segment(marker: int, payload: bytes) -> bytes:
 
 def _least_bytes(height: int, width: int, components: tuple[Component, ...]) -> int:
     """Every block of 64 pixels of a component takes a Huffman code for its mean, of a bit or more (T.81, F.1.2.1)."""
-    h, v = max(max(c.h for c in components), 1), max(max(c.v for c in components), 1)
+    h, v = max(c.h for c in components), max(c.v for c in components)
     return sum(-(-width * c.h // (8 * h)) * -(-height * c.v // (8 * v)) for c in components) // 8

@@ -6,22 +6,40 @@ whatever else is an image is decoded and encoded anew.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-from ingest.errors import BadSampleError
-from ingest.jpeg.codec import decode, decode_any, encode
-from ingest.jpeg.markers import END, MAX_PIXELS, SCAN, SOF0, SOF1, SOF2, START, Header, read_header
-from ingest.jpeg.restarts import OddScanError, find_segments, restart_interval, with_restarts
+from ingest.errors import BadSampleError, RecordError
+from ingest.jpeg.codec import decode, decode_any, decode_region, decode_strictly, encode
+from ingest.jpeg.markers import (
+    END,
+    MAX_PIXELS,
+    PROGRESSIVE,
+    SCAN,
+    SOF0,
+    SOF1,
+    SOF2,
+    START,
+    Header,
+    read_header,
+    with_known_colors,
+)
+from ingest.jpeg.orientation import AS_STORED, read_orientation
+from ingest.jpeg.region import Region
+from ingest.jpeg.restarts import Restarted, find_segments, least_factors, restart_interval, with_restarts
+from ingest.jpeg.scans import OddScanError, check_scans
 
 CONVERSION_QUALITY = 95
 """JPEG quality of files that had to be converted: above it Pillow's documentation sees large files and no gain."""
 
 _MAX_SIDE = 65_500  # of a JPEG, to libjpeg
 
-_PROGRESSIVE = {SOF2, 0xC6, 0xCA, 0xCE}
+_DECODED = (SOF0, SOF1, SOF2, 0xC3, 0xC9, 0xCA)
+"""The processes that libjpeg-turbo decodes: Huffman-coded, lossless, and with arithmetic coding."""
+
+_REMEDY = "convert it to a usual JPEG or PNG"
 
 # Luma sampling factors whose chroma (1x1) libjpeg-turbo's API calls 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 and 4:4:1.
 _LUMA_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4)}
@@ -30,13 +48,19 @@ _LUMA_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4)}
 # at most one for each of a block's 64 coefficients.
 _USUAL_SCANS, _MAX_SCANNED_PIXELS = 64, 64 * MAX_PIXELS
 
-_ENDLESS = "without end marker"
+_SCAN_BYTES = 10  # of a scan's header, at the least
+
+_ENDLESS, _STRAY = "without end marker", "with stray bytes"
+
+_CORNER = Region(0, 0, 1, 1)
+"""Decoded of what is packed: it proves the headers, and the offsets' beginning. The rest is of the same code."""
 
 
 class Prepared(NamedTuple):
     """A baseline JPEG ready to be packed, with the offsets of its restart segments (little-endian uint32, or nothing).
 
-    ``converted`` says what it was, such as ``PNG P``, or is None if it was a baseline JPEG.
+    ``converted`` says what it was, such as ``PNG P``, or is None if it was a baseline JPEG. ``orientation`` is EXIF's,
+    1 to 8, which is not applied.
     """
 
     encoded: bytes
@@ -45,23 +69,26 @@ class Prepared(NamedTuple):
     width: int
     channels: int
     converted: str | None
+    orientation: int = AS_STORED
 
 
 class Pixels(NamedTuple):
     """Pixels of an image file, uint8 [H, W, 1 or 3], and the image's own height and width, of which they may be fewer.
 
-    ``converted`` says what it was, such as ``PNG P``, or is None if it was a baseline JPEG.
+    ``converted`` says what it was, such as ``PNG P``, or is None if it was a baseline JPEG. ``orientation`` is EXIF's,
+    1 to 8, which is not applied.
     """
 
     values: np.ndarray
     height: int
     width: int
     converted: str | None
+    orientation: int = AS_STORED
 
     @classmethod
-    def of(cls, values: np.ndarray, converted: str | None = None) -> Pixels:
+    def of(cls, values: np.ndarray, converted: str | None = None, orientation: int = AS_STORED) -> Pixels:
         """All pixels of an image."""
-        return cls(values, values.shape[0], values.shape[1], converted)
+        return cls(values, values.shape[0], values.shape[1], converted, orientation)
 
 
 def prepare(data: bytes) -> Prepared:
@@ -73,18 +100,24 @@ def prepare(data: bytes) -> Prepared:
 
     Every file is decoded to its end first. Raises BadSampleError where that fails, with the reason.
     """
-    header = _jpeg_header(data)
-    if header and _keeps_coefficients(header):
-        what = _what_is_odd(header)
-        with suppress(OddScanError):
-            encoded, segments, had_end = with_restarts(data, header)
-            return _prepared(encoded, segments, header, what if had_end else what or _ENDLESS)
+    header, data = _jpeg_header(data)
+    converted = None
+    if header and _is_huffman(header) and header.channels in (1, 3) and _is_of_usual_sampling(header):
+        try:
+            return _restarted(data, header)
+        except OddScanError as error:
+            converted = f"JPEG {str(error) or _what_is_odd(header)}, encoded anew"
         if header.frame == SOF0:
-            data, what = _with_end(data, header, what)
-            decode(data, header.channels)
-            return _prepared(data, b"", header, what)
+            data, ending = _with_end(data, header)
+            try:
+                _decode(data, header, 0, decode_strictly)
+            except BadSampleError:
+                _decode(data, header, 0, decode)
+                ending = ending or _STRAY
+            return _prepared(data, b"", header, _name(None, ending))
     image = read_pixels(data)
-    return encode_pixels(image.values, CONVERSION_QUALITY, "4:4:4")._replace(converted=image.converted)
+    file = encode_pixels(image.values, CONVERSION_QUALITY, "4:4:4")
+    return file._replace(converted=converted or image.converted, orientation=image.orientation)
 
 
 def read_pixels(data: bytes, short_side: int = 0) -> Pixels:
@@ -93,18 +126,19 @@ def read_pixels(data: bytes, short_side: int = 0) -> Pixels:
     A JPEG is decoded at a half, a quarter or an eighth of its size if no side gets shorter than ``short_side`` by it
     (0: at its size). Raises BadSampleError where the file cannot be decoded to its end.
     """
-    header = _jpeg_header(data)
+    header, data = _jpeg_header(data)
     if not header:
         return Pixels.of(*decode_any(data))
-    what = _what_is_odd(header)
-    # Files that libjpeg-turbo's API does not read, Pillow must see as they are: it complains of missing data, not of
-    # damage.
-    if header.channels in (1, 3, 4) and _is_of_usual_sampling(header):
-        data, what = _with_end(data, header, what)
-        pixels = decode(data, header.channels, *_reduced_size(header, short_side))
-        if header.channels < 4:
-            return Pixels(pixels, header.height, header.width, what and f"JPEG {what}")
-    return Pixels.of(decode_any(data)[0], f"JPEG {what}")
+    what, turn = _what_is_odd(header), read_orientation(header.exif)
+    if header.channels == 4 or not _is_of_usual_sampling(header):
+        return Pixels.of(decode_any(_checked(data, header)).values, f"JPEG {what}", turn)
+    whole, ending = _with_end(data, header)
+    try:
+        pixels = _decode(whole, header, short_side, decode_strictly)
+    except BadSampleError:
+        data, ending = _cleaned(data, header) or (whole, ending)
+        pixels = _decode(data, header, short_side, decode)
+    return Pixels(pixels, header.height, header.width, _name(what, ending), turn)
 
 
 def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> Prepared:
@@ -121,29 +155,82 @@ def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> Prepare
     return _prepared(data, find_segments(data, header), header, None)
 
 
-def _jpeg_header(data: bytes) -> Header | None:
-    """The header of a file that is a JPEG, or None."""
+def _jpeg_header(data: bytes) -> tuple[Header | None, bytes]:
+    """The header of a file that is a JPEG, or None; and the file, with a header of no colours that decoders complain
+    of."""
     if not data:
         raise BadSampleError("empty file")
     if not data.startswith(START):
-        return None
+        return None, data
     header = read_header(data)
-    # In coded data no such bytes can be: what is counted too much are thumbnails, in files of a few scans.
-    scans = data.count(SCAN)
+    if header.frame not in _DECODED:
+        raise BadSampleError(f"a JPEG of a process that decoders lack (SOF{header.frame & 15}): {_REMEDY}")
+    if header.precision != 8:
+        raise BadSampleError(f"a JPEG of {header.precision} bits a sample, not 8: {_REMEDY}")
+    # In coded data no such bytes can be: what is counted too much are thumbnails, in files of a few scans. To count
+    # takes 4 % of the time of packing: not where there are too few bytes for too many scans.
+    most = len(data) // _SCAN_BYTES
+    scans = data.count(SCAN) if most * header.height * header.width > _MAX_SCANNED_PIXELS else 0
     if scans > _USUAL_SCANS and scans * header.height * header.width > _MAX_SCANNED_PIXELS:
         raise BadSampleError(f"{scans} scans of {header.width} x {header.height} pixels would take too long to decode")
-    return header
+    data, header = with_known_colors(data, header)
+    return header, data
 
 
-def _prepared(encoded: bytes, segments: bytes, header: Header, what: str | None) -> Prepared:
-    return Prepared(encoded, segments, header.height, header.width, header.channels, what and f"JPEG {what}")
+def _restarted(data: bytes, header: Header) -> Prepared:
+    """The JPEG of the same coefficients with restart markers, of which a reader can decode a region.
+
+    Raises OddScanError where there is none, BadSampleError where the file is not whole.
+    """
+    file = with_restarts(data, header)
+    try:
+        decode_region(file.encoded, file.segments, header.channels, _CORNER)
+    except (BadSampleError, RecordError) as error:
+        raise OddScanError from error
+    return _prepared(file.encoded, file.segments, header, _name(_what_is_odd(header), _ending(file)))
 
 
-def _keeps_coefficients(header: Header) -> bool:
-    return (
-        header.channels in (1, 3) and header.precision == 8 and header.frame in (SOF0, SOF1, SOF2)
-        and _is_of_usual_sampling(header)
-    )  # fmt: skip
+def _decode(data: bytes, header: Header, short_side: int, decoder: Callable[..., np.ndarray]) -> np.ndarray:
+    """The pixels of a JPEG, by ``decoder``, which takes scans that are missing for grey."""
+    if header.has_many_scans:
+        check_scans(data, header)
+    pixels = decoder(data, header.channels, *_reduced_size(header, short_side))
+    if not short_side and pixels.shape[:2] != (header.height, header.width):
+        raise BadSampleError(f"{header.width} x {header.height} pixels, decoded to {pixels.shape[1]} x {len(pixels)}")
+    return pixels
+
+
+def _cleaned(data: bytes, header: Header) -> tuple[bytes, str | None] | None:
+    """The JPEG of the same coefficients and nothing else, and what its file ends with; None where there is none."""
+    if not _is_huffman(header):
+        return None
+    try:
+        file = with_restarts(data, header)
+    except OddScanError:
+        return None
+    return file.encoded, _ending(file)
+
+
+def _checked(data: bytes, header: Header) -> bytes:
+    """A JPEG that libjpeg-turbo's API does not read, or not as RGB, for Pillow, which is silent about most damage."""
+    if _is_huffman(header):
+        try:
+            return with_restarts(data, header).encoded
+        except OddScanError as error:
+            if not str(error) and not _is_of_usual_sampling(header):
+                raise BadSampleError("not decodable to the end: its coded data are damaged") from error
+    if _is_of_usual_sampling(header):
+        _decode(_with_end(data, header)[0], header, 0, decode)
+    return data
+
+
+def _prepared(encoded: bytes, segments: bytes, header: Header, converted: str | None) -> Prepared:
+    turn = read_orientation(header.exif)
+    return Prepared(encoded, segments, header.height, header.width, header.channels, converted, turn)
+
+
+def _is_huffman(header: Header) -> bool:
+    return header.frame in (SOF0, SOF1, SOF2)
 
 
 def _what_is_odd(header: Header) -> str | None:
@@ -152,14 +239,16 @@ def _what_is_odd(header: Header) -> str | None:
         return "YCCK" if header.adobe_transform == 2 else "CMYK"
     if not _is_of_usual_sampling(header):
         return "of unusual sampling"
-    if header.frame in _PROGRESSIVE:
+    if header.frame in PROGRESSIVE:
         return "progressive"
-    return "not baseline" if header.frame != SOF0 or header.precision != 8 else None
+    return "not baseline" if header.frame != SOF0 else None
 
 
 def _is_of_usual_sampling(header: Header) -> bool:
-    luma, *chroma = [(component.h, component.v) for component in header.components]
-    return header.channels == 1 or (luma in _LUMA_SAMPLINGS and chroma[:2] == [(1, 1), (1, 1)])
+    luma, *others = [(component.h, component.v) for component in least_factors(header.components)]
+    if header.channels == 4:
+        return luma in _LUMA_SAMPLINGS and others == [(1, 1), (1, 1), luma]
+    return not others or (luma in _LUMA_SAMPLINGS and others == [(1, 1), (1, 1)])
 
 
 def _reduced_size(header: Header, short_side: int) -> tuple[int, int]:
@@ -168,12 +257,23 @@ def _reduced_size(header: Header, short_side: int) -> tuple[int, int]:
     return next((size for size in sizes if 0 < short_side <= min(size)), (0, 0))
 
 
-def _with_end(data: bytes, header: Header, what: str | None) -> tuple[bytes, str | None]:
-    """The file with an end marker, and what is odd about it.
+def _with_end(data: bytes, header: Header) -> tuple[bytes, str | None]:
+    """The file with an end marker, and whether it lacks one.
 
     Coded pixels hold no markers, so an end marker that is found is one. ImageNet has files that lack it and nothing
     else; with it in place, all readers take them, and the decoder's complaints tell whether pixels are missing, too.
     """
     if data.rfind(END, header.scan) < 0:
-        return data + END, what or _ENDLESS
-    return data, what
+        return data + END, _ENDLESS
+    return data, None
+
+
+def _ending(file: Restarted) -> str | None:
+    """What is odd about the bytes around a file's coded data. What follows the pixels of one without end is no news."""
+    return _ENDLESS if not file.had_end else _STRAY if file.had_stray else None
+
+
+def _name(what: str | None, ending: str | None) -> str | None:
+    """What a JPEG is counted as, of its header and the bytes around its data; None if neither is odd."""
+    words = [word for word in (what, ending) if word and not (what and word == _ENDLESS)]
+    return " ".join(["JPEG", *words]) if words else None

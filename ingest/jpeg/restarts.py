@@ -7,11 +7,11 @@ made anew for the image: of what the markers cost, the tables save a part.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from ingest.errors import BadSampleError
 from ingest.jpeg import entropy
 from ingest.jpeg.markers import (
     APP0,
@@ -21,40 +21,41 @@ from ingest.jpeg.markers import (
     DRI,
     END,
     EOI,
+    FRAMES,
     SOF0,
     SOF1,
     SOF2,
     SOS,
     START,
+    Component,
     Header,
-    is_restart,
     next_segment,
+    refuse_second_frame,
     write_segment,
 )
+from ingest.jpeg.scans import Coverage, OddScanError, Scan, read_scan, require
 
 SEGMENT_PIXELS = 32
 """Width of a segment that is aimed at. Measured on ImageNet's files: narrower ones save little more decoding."""
 
 MIN_SEGMENT_PIXELS = 24
 
-MAX_PIXELS, MAX_BYTES = 2**26, 2**24
-"""Larger images are not given restart markers: coding them anew takes up to 6 bytes of memory a pixel and 32 a byte."""
+MAX_BYTES = 2**24
+"""Larger files are not given restart markers: coding them anew takes up to 32 bytes of memory a byte."""
+
+_MAX_BLOCKS = 10  # in an MCU (B.2.3)
 
 _JFIF = b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"  # version 1.1, square pixels, no thumbnail
-_UNSEEN = -1
-
-
-class OddScanError(Exception):
-    """The coded data are not what a plain JPEG's are: it is for the decoder to say whether they are damaged."""
 
 
 class Restarted(NamedTuple):
     """A baseline JPEG with restart markers: its bytes, its segments' offsets as little-endian uint32, and whether its
-    source had an end marker."""
+    source had an end marker, and stray bytes between its segments."""
 
     encoded: bytes
     segments: bytes
     had_end: bool
+    had_stray: bool
 
 
 class _Geometry(NamedTuple):
@@ -74,32 +75,17 @@ class _Geometry(NamedTuple):
         return self.mcus * int((self.layout[:, entropy.H] * self.layout[:, entropy.V]).sum())
 
 
-class _Scan(NamedTuple):
-    """A scan's header: for each of its components the row in the layout and the two tables, and its spectral band."""
-
-    members: np.ndarray
-    first: int
-    last: int
-    high: int
-    low: int
-
-    @property
-    def mode(self) -> int:
-        """How entropy.decode_scan is to read a progressive scan."""
-        if self.first == 0:
-            return entropy.DC_REFINE if self.high else entropy.DC_FIRST
-        return entropy.AC_REFINE if self.high else entropy.AC_FIRST
-
-
 def with_restarts(data: bytes, header: Header) -> Restarted:
-    """Give a JPEG, of 8 bits and any usual sampling, restart markers.
+    """Give a Huffman-coded JPEG of 8 bits restart markers, and the least sampling factors that say the same.
 
-    Raises OddScanError where its coded data are not plainly a sound JPEG's, BadSampleError where a progressive one ends
-    before its last scan.
+    Raises OddScanError where its coded data are not plainly a sound JPEG's, BadSampleError where it ends before its
+    last scan, or decoders refuse it.
     """
-    if header.height * header.width > MAX_PIXELS or len(data) > MAX_BYTES:
-        raise OddScanError
-    geometry = _geometry(header)
+    if len(data) > MAX_BYTES:
+        raise OddScanError(f"over {MAX_BYTES >> 20} MiB")
+    components = least_factors(header.components)
+    require(sum(c.h * c.v for c in components) <= _MAX_BLOCKS)
+    geometry = _geometry(header, components)
     interval = restart_interval(geometry.mcus_a_row, geometry.mcu_width)
     reader = _Reader(data, header, geometry, interval)
     try:
@@ -108,9 +94,16 @@ def with_restarts(data: bytes, header: Header) -> Restarted:
         raise OddScanError from error
     tables = _optimal_tables(reader.histogram)
     scan, offsets = entropy.code(reader.symbols, reader.histogram, *tables)
-    head = _head(header, reader.quantisation, tables, interval)
+    head = _head(header, *reader.quantised(components), tables, interval)
     segments = (offsets + np.uint32(len(head))).astype("<u4").tobytes()
-    return Restarted(b"".join((head, scan.data, END)), segments, reader.had_end)
+    return Restarted(b"".join((head, scan.data, END)), segments, reader.had_end, reader.had_stray)
+
+
+def least_factors(components: tuple[Component, ...]) -> tuple[Component, ...]:
+    """The components with the least sampling factors in the same proportion: what is coded is as large by either, but
+    for blocks beyond the image's edge."""
+    h, v = math.gcd(*(c.h for c in components)), math.gcd(*(c.v for c in components))
+    return tuple(c._replace(h=c.h // h, v=c.v // v) for c in components)
 
 
 def find_segments(data: bytes, header: Header) -> bytes:
@@ -128,16 +121,14 @@ def restart_interval(mcus_a_row: int, mcu_width: int) -> int:
     return min([*divisors, mcus_a_row], key=lambda i: abs(i * mcu_width - SEGMENT_PIXELS))
 
 
-def _geometry(header: Header) -> _Geometry:
-    # The scan of a single component has one block an MCU, whatever its sampling factors say (A.2.2).
-    factors = [(c.h, c.v) for c in header.components] if header.channels > 1 else [(1, 1)]
-    h_max, v_max = max(h for h, _ in factors), max(v for _, v in factors)
+def _geometry(header: Header, components: tuple[Component, ...]) -> _Geometry:
+    h_max, v_max = max(c.h for c in components), max(c.v for c in components)
     mcus_a_row, mcu_rows = -(-header.width // (8 * h_max)), -(-header.height // (8 * v_max))
     layout, first = [], 0
-    for h, v in factors:
-        width, height = -(-header.width * h // h_max), -(-header.height * v // v_max)
-        layout.append((h, v, mcus_a_row * h, -(-width // 8), -(-height // 8), first))
-        first += mcus_a_row * h * mcu_rows * v
+    for c in components:
+        width, height = -(-header.width * c.h // h_max), -(-header.height * c.v // v_max)
+        layout.append((c.h, c.v, mcus_a_row * c.h, -(-width // 8), -(-height // 8), first))
+        first += mcus_a_row * c.h * mcu_rows * c.v
     return _Geometry(8 * h_max, mcus_a_row, mcu_rows, np.array(layout, np.int64))
 
 
@@ -145,54 +136,68 @@ class _Reader:
     """Reads all of a JPEG's segments; its symbols, with restarts where they shall be, are the result."""
 
     def __init__(self, data: bytes, header: Header, geometry: _Geometry, interval: int):
-        self.quantisation: dict[int, bytes] = {}
-        self.had_end = False
+        self.had_end = self.had_stray = False
         self.symbols, self.histogram = np.empty(0, np.uint32), np.zeros((4, 257), np.int64)
         self._data, self._bytes = data, np.frombuffer(data, np.uint8)
-        self._header, self._geometry, self._new_interval = header, geometry, interval
+        self._header, self._new_geometry, self._new_interval = header, geometry, interval
+        # The scan of a single component has one block an MCU, whatever its sampling factors say (A.2.2).
+        is_least = header.channels == 1 or least_factors(header.components) == header.components
+        self._geometry = geometry if is_least else _geometry(header, header.components)
         self._interval = 0
-        self._tables = np.zeros(8 * entropy.TABLE, np.int32)
+        self._tables, self._too_large = np.zeros(8 * entropy.TABLE, np.int32), set[int]()
+        self._quantisation: dict[int, bytes] = {}
+        # Of each component the table that stood when its first scan began: its own from then on, to libjpeg, too.
+        self._latched: dict[int, bytes] = {}
         self._coefficients: np.ndarray | None = None
-        # The position of the lowest bit that is known of each coefficient of each component.
-        self._known = np.full((header.channels, 64), _UNSEEN, np.int64)
+        self._coverage = Coverage(header)
 
     def read(self) -> None:
-        at = len(START)
+        at, frame = len(START), None
         while segment := next_segment(self._data, at):
             at = segment.end
+            self.had_stray |= segment.stray > 0
             if segment.marker == EOI:
                 self.had_end = True
                 break
             if segment.marker == SOS:
-                at = self._read_scan(self._scan(segment.payload), at)
-                # What a decoder makes of a stray one, it must say itself.
-                _require(not is_restart(self._data, at))
+                at = self._read_scan(read_scan(segment.payload, self._header), at)
             elif segment.marker == DHT:
                 self._define_huffman(segment.payload)
             elif segment.marker == DQT:
                 self._define_quantisation(segment.payload)
             elif segment.marker == DRI:
-                self._interval = int.from_bytes(segment.payload[:2], "big")
-        is_complete = bool((self._known == 0).all())
-        if not is_complete and not self.had_end:
-            raise BadSampleError("not decodable to the end: it ends before its last scan")
-        _require(is_complete)
-        _require(all(c.quantisation in self.quantisation for c in self._header.components))
+                require(len(segment.payload) == 2)
+                self._interval = int.from_bytes(segment.payload, "big")
+            elif segment.marker in FRAMES:
+                refuse_second_frame(frame)
+                frame = segment
+        self._coverage.check(self.had_end)
         if self._coefficients is not None:
+            new = self._new_geometry
             self.symbols, self.histogram = entropy.symbolise(
-                self._coefficients, self._geometry.layout, self._geometry.mcu_rows, self._geometry.mcus_a_row,
+                _laid_out(self._coefficients, self._geometry, new), new.layout, new.mcu_rows, new.mcus_a_row,
                 self._new_interval,
             )  # fmt: skip
         # Such coefficients cannot be written, nor do they come from pixels.
-        _require(not self.histogram[:, 256].any())
+        require(not self.histogram[:, 256].any())
+
+    def quantised(self, components: tuple[Component, ...]) -> tuple[dict[int, bytes], tuple[Component, ...]]:
+        """The quantisation tables to write, and the components with the numbers of theirs."""
+        if all(self._quantisation[c.quantisation] == self._latched[i] for i, c in enumerate(components)):
+            return self._quantisation, components
+        # A number that stood for two tables: each table gets its own.
+        tables = [bytes((table[0] & 0xF0,)) + table[1:] for _, table in sorted(self._latched.items())]
+        numbers = {table: number for number, table in enumerate(dict.fromkeys(tables))}
+        return (
+            {number: bytes((table[0] | number,)) + table[1:] for table, number in numbers.items()},
+            tuple(c._replace(quantisation=numbers[table]) for c, table in zip(components, tables, strict=True)),
+        )
 
     def _define_quantisation(self, payload: bytes) -> None:
-        # Those of a scan are those that stand before it: later ones would need copies kept.
-        _require((self._known == _UNSEEN).all())
         while payload:
             size = 1 + (128 if payload[0] >> 4 else 64)
-            _require(len(payload) >= size)
-            self.quantisation[payload[0] & 15] = payload[:size]
+            require(len(payload) >= size and payload[0] & 15 < 4)
+            self._quantisation[payload[0] & 15] = payload[:size]
             payload = payload[size:]
 
     def _define_huffman(self, payload: bytes) -> None:
@@ -200,66 +205,60 @@ class _Reader:
             counts = np.frombuffer(payload, np.uint8, 16, 1)
             size = int(counts.sum())
             kind, number = divmod(payload[0], 16)
-            _require(size <= 256 and kind < 2 and number < 4)
+            require(size <= 256 and kind < 2 and number < 4)
             table = (4 * kind + number) * entropy.TABLE
             symbols = np.frombuffer(payload, np.uint8, size, 17)
-            _require(entropy.derive(counts, symbols, self._tables[table : table + entropy.TABLE]))
+            require(entropy.derive(counts, symbols, self._tables[table : table + entropy.TABLE]))
+            # libjpeg refuses a table of means that has sizes beyond 15, whether they occur or not.
+            self._too_large.discard(table)
+            if kind == 0 and size and symbols.max() > 15:
+                self._too_large.add(table)
             payload = payload[17 + size :]
 
-    def _scan(self, payload: bytes) -> _Scan:
-        names = [component.name for component in self._header.components]
-        pairs = [(payload[i], payload[i + 1]) for i in range(1, 1 + 2 * payload[0], 2)]
-        _require(len({name for name, _ in pairs}) == len(pairs) > 0)
-        _require(all(tables >> 4 < 4 and tables & 15 < 4 for _, tables in pairs))
-        members = [
-            (names.index(name), (tables >> 4) * entropy.TABLE, (4 + (tables & 15)) * entropy.TABLE)
-            for name, tables in pairs
-        ]
-        first, last, bits = payload[1 + 2 * payload[0] : 4 + 2 * payload[0]]
-        if self._header.frame != SOF2:
-            first, last, bits = 0, 63, 0  # decoders do not look at what sequential scans say here
-        return _Scan(np.array(members, np.int64), first, last, bits >> 4, bits & 15)
-
-    def _read_scan(self, scan: _Scan, at: int) -> int:
+    def _read_scan(self, scan: Scan, at: int) -> int:
         """Read a scan's coded data, which begin at byte ``at``; gives the position behind them."""
-        self._note(scan)
+        self._coverage.note(scan)
         geometry, members = self._geometry, scan.members
+        for component in members[:, 0].tolist():
+            number = self._header.components[component].quantisation
+            self._latched.setdefault(component, self._quantisation[number])
+        require(len(members) == 1 or geometry.layout[members[:, 0], :2].prod(axis=1).sum() <= _MAX_BLOCKS)
+        require(scan.first > 0 or scan.high > 0 or self._too_large.isdisjoint(members[:, 1].tolist()))
         row = geometry.layout[members[0, 0]]
         units = geometry.mcus if len(members) > 1 else int(row[entropy.REAL_WIDTH] * row[entropy.REAL_HEIGHT])
         interval = self._interval or units
-        bits, bounds, end = entropy.unstuff(self._bytes, at, -(-units // interval))
-        if self._header.frame != SOF2 and members[:, 0].tolist() == list(range(len(geometry.layout))):
+        bits, bounds, end, has_stray = entropy.unstuff(self._bytes, at, -(-units // interval))
+        is_whole = members[:, 0].tolist() == list(range(len(geometry.layout)))
+        if self._header.frame != SOF2 and is_whole and geometry is self._new_geometry:
             self.symbols, self.histogram = entropy.resymbolise(
                 bits, bounds, interval, members, geometry.layout, units, self._tables, self._new_interval
             )
-            _require(len(self.symbols) > 0)
-            return end
-        if self._coefficients is None:
-            self._coefficients = np.zeros(geometry.blocks * 64, np.int16)
-        mode = scan.mode if self._header.frame == SOF2 else entropy.SEQUENTIAL
-        is_sound = entropy.decode_scan(
-            bits, bounds, interval, mode, (scan.first, scan.last, scan.low), members, geometry.layout, units,
-            geometry.mcus_a_row, self._tables, self._coefficients,
-        )  # fmt: skip
-        _require(is_sound)
+            require(len(self.symbols) > 0)
+            has_stray |= bool(bounds[0, 0] < 0)
+        else:
+            if self._coefficients is None:
+                self._coefficients = np.zeros(geometry.blocks * 64, np.int16)
+            mode = scan.mode if self._header.frame == SOF2 else entropy.SEQUENTIAL
+            found = entropy.decode_scan(
+                bits, bounds, interval, mode, (scan.first, scan.last, scan.low), members, geometry.layout, units,
+                geometry.mcus_a_row, self._tables, self._coefficients,
+            )  # fmt: skip
+            require(found != entropy.ODD)
+            has_stray |= found == entropy.STRAY
+        self.had_stray |= has_stray
         return end
 
-    def _note(self, scan: _Scan) -> None:
-        """Keep account of which bits are known: a scan must begin with the highest, and go on where others ended."""
-        _require(scan.first <= scan.last < 64 and scan.low < 14)
-        _require(scan.first == 0 or len(scan.members) == 1)
-        _require(self._header.frame != SOF2 or scan.first > 0 or scan.last == 0)
-        before = scan.high if scan.high else _UNSEEN
-        _require(scan.high == 0 or scan.low == scan.high - 1)
-        for component in scan.members[:, 0]:
-            band = self._known[component, scan.first : scan.last + 1]
-            _require((band == before).all())
-            band[:] = scan.low
 
-
-def _require(condition: bool) -> None:
-    if not condition:
-        raise OddScanError
+def _laid_out(coefficients: np.ndarray, old: _Geometry, new: _Geometry) -> np.ndarray:
+    """The coefficients of one geometry in the order of another, of fewer blocks beyond the image's edge."""
+    if old is new:
+        return coefficients
+    parts = []
+    for before, after in zip(old.layout.tolist(), new.layout.tolist(), strict=True):
+        rows, stride, first = old.mcu_rows * before[entropy.V], before[entropy.STRIDE], before[entropy.FIRST]
+        blocks = coefficients[64 * first : 64 * (first + rows * stride)].reshape(rows, stride, 64)
+        parts.append(blocks[: new.mcu_rows * after[entropy.V], : after[entropy.STRIDE]].ravel())
+    return np.concatenate(parts)
 
 
 def _optimal_tables(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -272,9 +271,12 @@ def _optimal_tables(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _head(
-    header: Header, quantisation: dict[int, bytes], tables: tuple[np.ndarray, np.ndarray], interval: int
+    header: Header,
+    quantisation: dict[int, bytes],
+    components: tuple[Component, ...],
+    tables: tuple[np.ndarray, np.ndarray],
+    interval: int,
 ) -> bytes:
-    components = header.components if header.channels > 1 else [header.components[0]._replace(h=1, v=1)]
     frame = bytes((8, *header.height.to_bytes(2, "big"), *header.width.to_bytes(2, "big"), len(components)))
     huffman = b"".join(
         bytes(((i & 1) << 4 | i >> 1,)) + counts.tobytes() + symbols[: counts.sum()].tobytes()

@@ -159,7 +159,6 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
         raise SourceError(f"{path}: not a source; give {_KINDS}")
     if not source.entries:
         raise SourceError(f"{path}: no images in it; a source is {_KINDS}")
-    _refuse_unreadable(source)
     _refuse_odd_names(path, source)
     return source
 
@@ -216,16 +215,6 @@ def _is_dataset(folder: Path) -> bool:
             if path.is_file() and (content := json.loads(files.start_of(path, _GLANCE_BYTES))):
                 return isinstance(content, dict) and content.keys() >= _DATASET_FIELDS
     return False
-
-
-def _refuse_unreadable(source: Source) -> None:
-    """Raise SourceError for the files of a list that cannot be read; a walk through folders looks for itself."""
-    from ingest.sources import folder, table
-
-    if isinstance(source.read, table.TableReader) and not files.is_remote(source.read.root):
-        root = source.read.root
-        keys = (entry.key for entry in source.entries if entry.label != NO_CLASS)
-        folder.refuse_unreadable(root, [key for key in keys if not folder.can_be_read(root / key)])
 
 
 def _refuse_odd_names(path: Path, source: Source) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ingest import files
 from ingest.errors import SourceError
-from ingest.sources import NO_CLASS, Entries, Entry, Source, listing
-from ingest.sources.folder import FolderReader
+from ingest.sources import NO_CLASS, Entries, Entry, Source, junk, listing
+from ingest.sources.folder import FolderReader, can_be_read, count_beside, refuse_unreadable
 from ingest.sources.labels import labels_of
 
 _SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
@@ -26,20 +26,21 @@ def open_table(path: Path) -> Source | None:
     """
     if path.is_dir():
         return _open_folder(path)
-    return _open_list(path) if _looks_like_text(path) else None
+    return _open_list(path) if path.is_file() and _looks_like_text(path) else None
 
 
 def open_labelled(path: Path, labels: Path) -> Source | None:
     """The images in the folder ``path``, which has no folders in it, by the labels at ``labels``; None for a file."""
     if not path.is_dir():
         return None
-    names = [name for name in files.names_in(path) if not _is_same(path / name, labels)]
+    here = [name for name in files.names_in(path) if not junk.rule(name)]
+    names = [name for name in here if not _is_same(path / name, labels)]
     if any((path / name).is_dir() for name in names if not name.startswith(".")):
         raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
-    classes, numbers, passed_over = labels_of(labels, names)
+    classes, numbers, unused = labels_of(labels, names)
     entries = Entries(Entry(name, label) for name, label in zip(names, numbers) if label != NO_CLASS)
-    hidden = {"hidden files": len(names) - len(entries)} if len(entries) < len(names) else {}
-    return Source(classes, entries, FolderReader(path), passed_over={**hidden, **passed_over})
+    beside = count_beside(path, _paths(path, entries, set(here) - set(names)), "hidden files")
+    return _source(path, classes, entries, {**beside, **unused})
 
 
 def _open_list(table: Path) -> Source:
@@ -53,12 +54,23 @@ def _open_list(table: Path) -> Source:
         count = f"{len(rows.missing)} of {len(rows.labels)} files"
         raise SourceError(f"{table}: {count} are not there: {here}: fetch the files, or remove the lines")
     entries = Entries(Entry(name, label) for name, label in zip(rows.files or [], rows.labels))
-    return Source(rows.classes, entries, FolderReader(root))
+    return _source(root, rows.classes, entries, {})
+
+
+def _source(root: Path, classes: tuple[str, ...], entries: Entries, passed_over: dict[str, int]) -> Source:
+    """The source of files below ``root``. Raises SourceError where some cannot be read."""
+    if not files.is_remote(root):
+        refuse_unreadable(root, [entry.key for entry in entries if not can_be_read(root / entry.key)])
+    return Source(classes, entries, FolderReader(root), passed_over=passed_over)
+
+
+def _paths(root: Path, entries: Entries, others: set[str]) -> set[Path]:
+    return {root / name for name in (*(entry.key for entry in entries), *others)}
 
 
 def _open_folder(folder: Path) -> Source | None:
     """The images that the one list in a folder without folders names; the others there are passed over."""
-    names = [name for name in files.names_in(folder) if not name.startswith(".")]
+    names = [name for name in files.names_in(folder) if not (name.startswith(".") or junk.rule(name))]
     if len(names) < 2 or any((folder / name).is_dir() for name in names):
         return None
     known = _files(folder)
@@ -70,8 +82,8 @@ def _open_folder(folder: Path) -> Source | None:
     if not tables:
         return None
     source = _open_list(folder / tables[0])
-    unlisted = len(names) - 1 - len(source.entries)
-    return source._replace(passed_over={"files that the list does not name": unlisted} if unlisted else {})
+    used = _paths(folder, source.entries, {tables[0]})
+    return source._replace(passed_over=count_beside(folder, used, "files that the list does not name"))
 
 
 def _may_be_list(path: Path) -> bool:

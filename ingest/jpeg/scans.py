@@ -1,0 +1,127 @@
+"""The scans of a Huffman-coded JPEG: what each of them codes, and whether they are all there (T.81, annex G).
+
+A progressive JPEG may end after any of its scans. libjpeg then shows what has come, and smooths it if some of the
+lowest frequencies are not known to their last bit (jdcoefct.c, smoothing_ok): then its pixels are not those of its
+coefficients.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ingest.errors import BadSampleError
+from ingest.jpeg import entropy
+from ingest.jpeg.markers import EOI, PROGRESSIVE, SOS, START, Header, next_marker, next_segment
+
+_UNSEEN = -1
+
+_SMOOTHED = 10
+"""Coefficients of a block that libjpeg estimates where it does not know them to their last bit."""
+
+
+class OddScanError(Exception):
+    """The coded data are not what a plain JPEG's are: it is for the decoder to say whether they are damaged.
+
+    Its string names what is odd, if it can be named.
+    """
+
+
+class Scan(NamedTuple):
+    """A scan's header: for each of its components its number and its two tables, int64 [components, 3], where those
+    begin among the tables; and the scan's spectral band."""
+
+    members: np.ndarray
+    first: int
+    last: int
+    high: int
+    low: int
+
+    @property
+    def mode(self) -> int:
+        """How entropy.decode_scan is to read a progressive scan."""
+        if self.first == 0:
+            return entropy.DC_REFINE if self.high else entropy.DC_FIRST
+        return entropy.AC_REFINE if self.high else entropy.AC_FIRST
+
+
+def read_scan(payload: bytes, header: Header) -> Scan:
+    """The scan that a segment SOS of this payload begins. Raises OddScanError where it is none that libjpeg takes."""
+    require(len(payload) > 4 and len(payload) == 4 + 2 * payload[0])
+    names = [component.name for component in header.components]
+    members: list[tuple[int, int, int]] = []
+    for i in range(payload[0]):
+        name, tables = payload[1 + 2 * i : 3 + 2 * i]
+        # libjpeg looks for the i-th of a scan's components from the frame's i-th on, so their order is the frame's.
+        require(name in names[i:] and tables >> 4 < 4 and tables & 15 < 4)
+        component = names.index(name, i)
+        require(all(component != other for other, _, _ in members))
+        members.append((component, (tables >> 4) * entropy.TABLE, (4 + (tables & 15)) * entropy.TABLE))
+    first, last, bits = payload[-3:]
+    if header.frame not in PROGRESSIVE:
+        first, last, bits = 0, 63, 0  # what sequential scans say here has no meaning
+    return Scan(np.array(members, np.int64), first, last, bits >> 4, bits & 15)
+
+
+class Coverage:
+    """Which bits of which coefficients a JPEG's scans have given."""
+
+    def __init__(self, header: Header):
+        self._is_progressive = header.frame in PROGRESSIVE
+        # The position of the lowest bit that is known of each coefficient of each component.
+        self._known = np.full((header.channels, 64), _UNSEEN, np.int64)
+
+    def note(self, scan: Scan) -> None:
+        """Take account of a scan: it must go on where others ended. Raises OddScanError."""
+        require(scan.first <= scan.last < 64 and scan.low < 14)
+        require(scan.first == 0 or len(scan.members) == 1)
+        require(not self._is_progressive or scan.first > 0 or scan.last == 0)
+        require(scan.high == 0 or scan.low == scan.high - 1)
+        for component in scan.members[:, 0]:
+            band = self._known[component, scan.first : scan.last + 1]
+            if self._is_progressive:
+                # A first scan may come again while it leaves no bits to refine: libjpeg takes the later one's.
+                require((np.maximum(band, 0) == scan.high).all() and (scan.first == 0 or self.has(component)))
+            else:
+                require((band == _UNSEEN).all())
+            band[:] = scan.low
+
+    def has(self, component: int) -> bool:
+        """Whether anything is known of a component."""
+        return bool(self._known[component, 0] != _UNSEEN)
+
+    def check(self, had_end: bool) -> None:
+        """Raise BadSampleError where a scan is missing, OddScanError where libjpeg smooths what there is."""
+        if (self._known == 0).all():
+            return
+        if not had_end or not all(map(self.has, range(len(self._known)))):
+            raise BadSampleError("not decodable to the end: it ends before its last scan")
+        require(self._is_progressive)
+        if self._known[:, 1:_SMOOTHED].any():
+            raise OddScanError("progressive without its last scans")
+
+
+def check_scans(data: bytes, header: Header) -> None:
+    """Raise BadSampleError where a JPEG of several scans lacks some of them, by their headers alone.
+
+    One that is odd passes: that is for the decoder to judge.
+    """
+    coverage, at = Coverage(header), len(START)
+    try:
+        while segment := next_segment(data, at):
+            at = segment.end
+            if segment.marker == EOI:
+                break
+            if segment.marker == SOS:
+                coverage.note(read_scan(segment.payload, header))
+                at = next_marker(data, at)
+        coverage.check(had_end=segment is not None)
+    except OddScanError:
+        return
+
+
+def require(condition: bool) -> None:
+    """Raise OddScanError if a condition does not hold."""
+    if not condition:
+        raise OddScanError
