@@ -116,7 +116,7 @@ def rows_of(data: bytes) -> list[str]:
     marks = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
     text = data.decode(next((encoding for mark, encoding in marks.items() if data.startswith(mark)), "utf-8"))
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return [line for line in lines if line.strip('\t,; "') and not is_comment(line)]
+    return [line for line in lines if re.sub(r'[\s,;"]', "", line) and not is_comment(line)]
 
 
 def is_comment(line: str) -> bool:
