@@ -223,7 +223,7 @@ def _filled_by_workers(dataset: Dataset, options: BatchOptions, filler: type[_Fi
             # Without waiting if there is a batch to give: those who are done should get their next job first.
             ready = selector.select(0 if line[0].is_filled else None)
             for key, _ in ready:
-                _collect(key.fileobj, queues[key.fileobj])  # type: ignore[arg-type, index]
+                _collect(dataset, key.fileobj, queues[key.fileobj])  # type: ignore[arg-type, index]
             if line[0].is_filled and not ready:
                 batch = line.popleft()
                 if batch.failure:
@@ -254,11 +254,12 @@ def _hand_on_jobs(
         line.append(pending)
 
 
-def _collect(worker: Worker, queue: deque[_Pending]) -> None:
+def _collect(dataset: Dataset, worker: Worker, queue: deque[_Pending]) -> None:
     try:
         worker.receive()
-    except WorkerError:
-        raise
+    except WorkerError as error:
+        dataset.check_sizes()  # a shard that was cut short while it was read is what may have killed it
+        raise WorkerError(f"{dataset.folder}: {error}") from error
     except IngestError as error:
         # Raised in its turn, after the batches before it.
         queue[0].failure = error

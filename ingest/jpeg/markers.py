@@ -21,6 +21,10 @@ _FIRST_ARITHMETIC = 0xC9
 _RESTARTS = range(0xD0, 0xD8)
 _NO_PAYLOAD = {0x01, 0xD8, *_RESTARTS}
 
+# A decoder goes through the whole image for each scan, of which a few bytes can make thousands. Encoders make ten, or
+# at most one for each of a block's 64 coefficients.
+_USUAL_SCANS, _MAX_SCANNED_PIXELS = 64, 64 * MAX_PIXELS
+
 
 class Segment(NamedTuple):
     """A marker, its payload, and the byte behind it."""
@@ -122,6 +126,14 @@ def read_header(data: Buffer) -> Header:
     if frame.marker < _FIRST_ARITHMETIC and len(data) < _least_bytes(height, width, components):
         raise BadSampleError(f"{width} x {height} pixels cannot be in {len(data)} bytes")
     return Header(frame.marker, body[0], height, width, components, has_jfif, adobe, has_restarts, scan)
+
+
+def refuse_many_scans(data: bytes, header: Header) -> None:
+    """Raise BadSampleError where a JPEG has so many scans that decoding it would take too long."""
+    # In coded data no such bytes can be: what is counted too much are thumbnails, in files of a few scans.
+    scans = data.count(SCAN)
+    if scans > _USUAL_SCANS and scans * header.height * header.width > _MAX_SCANNED_PIXELS:
+        raise BadSampleError(f"{scans} scans of {header.width} x {header.height} pixels would take too long to decode")
 
 
 def write_segment(marker: int, payload: bytes) -> bytes:

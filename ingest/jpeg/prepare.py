@@ -13,7 +13,7 @@ import numpy as np
 
 from ingest.errors import BadSampleError
 from ingest.jpeg.codec import decode, decode_any, encode
-from ingest.jpeg.markers import END, MAX_PIXELS, SCAN, SOF0, SOF1, SOF2, START, Header, read_header
+from ingest.jpeg.markers import END, SOF0, SOF1, SOF2, START, Header, read_header, refuse_many_scans
 from ingest.jpeg.restarts import OddScanError, find_segments, restart_interval, with_restarts
 
 CONVERSION_QUALITY = 95
@@ -25,10 +25,6 @@ _PROGRESSIVE = {SOF2, 0xC6, 0xCA, 0xCE}
 
 # Luma sampling factors whose chroma (1x1) libjpeg-turbo's API calls 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 and 4:4:1.
 _LUMA_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4)}
-
-# A decoder goes through the whole image for each scan, of which a few bytes can make thousands. Encoders make ten, or
-# at most one for each of a block's 64 coefficients.
-_USUAL_SCANS, _MAX_SCANNED_PIXELS = 64, 64 * MAX_PIXELS
 
 _ENDLESS = "without end marker"
 
@@ -128,10 +124,7 @@ def _jpeg_header(data: bytes) -> Header | None:
     if not data.startswith(START):
         return None
     header = read_header(data)
-    # In coded data no such bytes can be: what is counted too much are thumbnails, in files of a few scans.
-    scans = data.count(SCAN)
-    if scans > _USUAL_SCANS and scans * header.height * header.width > _MAX_SCANNED_PIXELS:
-        raise BadSampleError(f"{scans} scans of {header.width} x {header.height} pixels would take too long to decode")
+    refuse_many_scans(data, header)
     return header
 
 
