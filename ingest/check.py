@@ -20,9 +20,6 @@ MAX_BYTES = 2**30
 # 'keep' packs files as JPEGs, and as pixels what comes as pixels.
 _FORMATS = {"keep": (JPEG, RAW), "jpeg": (JPEG,), "raw": (RAW,)}
 
-# A byte of a frame header for each: horizontal and vertical factor of the luma, that of both chromas being 1 x 1.
-_SAMPLINGS = np.array([0x11, 0x12, 0x21, 0x22, 0x41, 0x14], np.uint8)
-
 
 def check(record: Record, manifest: Manifest) -> None:
     """Raise RecordError, with the reason, where ``record`` is none of the dataset of ``manifest``.
@@ -148,10 +145,11 @@ def _read_header(data: np.ndarray, scan: int) -> tuple[int, int, int, int, int]:
 
 @compiled
 def _is_usual(sampling: int) -> bool:
-    for usual in _SAMPLINGS:
-        if sampling == usual:
-            return True
-    return False
+    """Whether luma has a horizontal and a vertical factor that regions can be cut by, where those of chroma are 1."""
+    return (
+        sampling == 0x11 or sampling == 0x12 or sampling == 0x21
+        or sampling == 0x22 or sampling == 0x41 or sampling == 0x14
+    )  # fmt: skip
 
 
 @compiled

@@ -92,7 +92,7 @@ class Dataset:
         return RecordError(f"{where}: {what}: {self._remedy}")
 
     def check_sizes(self) -> None:
-        """Raise RecordError where a shard on this machine's disks is missing, or not of the size that the manifest says.
+        """Raise RecordError where a shard on local disks is missing, or not of the size that the manifest says.
 
         Beyond the end of a file that was cut short, mapped memory kills the process that reads it.
         """

@@ -121,7 +121,7 @@ def local_copy(path: Path) -> Iterator[Path]:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with path.open("rb") if is_remote(path) else open_regular(path) as file:
         for block in iter(partial(file.read, 2**20), b""):
             digest.update(block)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""JSON files that may come from anywhere: read within bounds, in one way only, and of the types that they should have."""
+"""JSON files that may come from anywhere: read within bounds, in one way only, and of the right types."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def typed(kind: type[T], content: Any, fits: dict[str, Callable[[Any], bool]]) -
     for each in fields(kind):  # type: ignore[arg-type]  # a dataclass
         if each.name in content:
             if not fits[str(each.type)](content[each.name]):
-                raise ValueError(f"its {each.name} is {reprlib.repr(content[each.name])}")
+                raise ValueError(f"its {each.name} is {reprlib.repr(content[each.name])[:100]}")
         elif not _has_default(each):
             raise ValueError(f"it has no {each.name}")
     return kind(**{each.name: content[each.name] for each in fields(kind) if each.name in content})  # type: ignore[arg-type]

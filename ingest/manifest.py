@@ -121,9 +121,8 @@ def load_manifest(shards: str | Path) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: cannot be read ({error}): {_REMEDY}") from error
     if isinstance(content, dict) and content.get("version") not in (None, VERSION):
-        raise ManifestError(
-            f"{path}: of version {reprlib.repr(content['version'])}, and this program reads version {VERSION}: update it"
-        )
+        version = reprlib.repr(content["version"])
+        raise ManifestError(f"{path}: of version {version}, and this program reads version {VERSION}: update it")
     try:
         return _checked(_unsealed(content))
     except ValueError as error:
@@ -171,7 +170,7 @@ def is_as_written(path: Path) -> bool:
     Those of a version without a checksum may be any.
     """
     content = foreign.read_json(path)
-    if "sha256" not in content and NAME == path.name and "build" not in content:
+    if "sha256" not in content and path.name == NAME and "build" not in content:
         return True
     plain = {name: value for name, value in content.items() if name != "sha256"}
     return files.read_small(path, foreign.MAX_BYTES) == _text({**plain, "sha256": _sum(plain)})
@@ -252,7 +251,9 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     "int": is_count,
     "str": is_text,
     "int | None": lambda value: value is None or is_count(value),
-    "dict[str, int]": lambda value: isinstance(value, dict) and all(map(is_text, value)) and all(map(is_count, value.values())),
+    "dict[str, int]": lambda value: (
+        isinstance(value, dict) and all(map(is_text, value)) and all(map(is_count, value.values()))
+    ),
     "tuple[str, ...]": _is_tuple_of(is_text),
     "tuple[Shard, ...]": _is_tuple_of(lambda value: isinstance(value, Shard)),
     "Recipe | None": lambda value: value is None or isinstance(value, Recipe),

@@ -181,7 +181,8 @@ def _find_field(payload: np.ndarray, at: int, end: int, found: np.ndarray) -> bo
         return True
     # One list of one value, and nothing else.
     kind, values, values_end, after = _field_at(payload, feature, feature_end)
-    if after != feature_end or found[place, 0] != _MISSING or kind != (_INT64_LIST if _IS_NUMBER[place] else _BYTES_LIST):
+    expected = _INT64_LIST if _IS_NUMBER[place] else _BYTES_LIST
+    if after != feature_end or found[place, 0] != _MISSING or kind != expected:
         return False
     if _IS_NUMBER[place] and values < values_end and payload[values] == 1 << 3 | _VARINT:
         # A list of integers is packed into one field of bytes; other writers may use a field for each.

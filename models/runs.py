@@ -13,15 +13,20 @@ import json
 import math
 import os
 import re
+import reprlib
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+from ingest import foreign
+from ingest.foreign import is_count, is_text
+from ingest.manifest import MAX_CLASSES
 from models import NETWORKS, ModelError
-from models.recipes import Variant
+from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, Variant
 
 RUN = "run.json"
 HISTORY = "history.json"
@@ -96,14 +101,7 @@ def load_description(folder: Path) -> Description:
     """What was trained in ``folder``. Raises ModelError where that is not to be found."""
     path = folder / RUN
     try:
-        content = json.loads(path.read_bytes())
-        content["classes"] = tuple(content["classes"])
-        content["variant"] = Variant(**content["variant"])
-        description = Description(**content)
-        for name, kind in get_type_hints(Description).items():
-            if not isinstance(getattr(description, name), getattr(kind, "__origin__", kind)):
-                raise ValueError(f"its {name} is {getattr(description, name)!r}")
-        NETWORKS[description.model]
+        return _description(foreign.read_json(path))
     except OSError as error:
         raise ModelError(
             f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
@@ -114,7 +112,42 @@ def load_description(folder: Path) -> Description:
             f"{path}: its content is none of this version's ({error}): put back the file that train.py wrote, "
             "or train anew in another --model-dir"
         ) from error
-    return description
+
+
+def _description(content: Any) -> Description:
+    """The description of a file's content. Raises ValueError, LookupError or TypeError where it is none."""
+    classes, variant = content["classes"], foreign.typed(Variant, content["variant"], _FITS)
+    if not isinstance(classes, list):
+        raise ValueError("its classes are no list")
+    result = foreign.typed(Description, {**content, "classes": tuple(classes), "variant": variant}, _FITS)
+    for name, value, choices in (
+        ("model", result.model, NETWORKS),
+        ("optimizer", result.optimizer, OPTIMIZERS),
+        ("pixel_range", variant.pixel_range, PIXEL_RANGES),
+        ("initializer", variant.initializer, INITIALIZERS),
+    ):
+        if value not in choices:
+            raise ValueError(f"its {name} is {value!r}")
+    for name, number, low, high in (
+        ("image_size", result.image_size, 1, 10_000),
+        ("number of classes", len(result.classes), 1, MAX_CLASSES),
+        ("batch_size", result.batch_size, 1, 1_000_000),
+    ):
+        if not low <= number <= high:
+            raise ValueError(f"its {name} is {number}")
+    if result.channels not in (1, 3):
+        raise ValueError(f"its channels are {result.channels}")
+    return result
+
+
+# By the annotations of the fields of Description and Variant.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "int": is_count,
+    "str": is_text,
+    "bool": lambda value: isinstance(value, bool),
+    "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(map(is_text, value)),
+    "Variant": lambda value: isinstance(value, Variant),
+}
 
 
 class Start(NamedTuple):
@@ -180,7 +213,7 @@ def load_history(folder: Path, steps: int) -> list[Entry]:
     """
     path = folder / HISTORY
     try:
-        content = json.loads(path.read_bytes())
+        content = foreign.read_json(path)
         if not isinstance(content, list):
             raise ValueError("it is no list")
         entries = [_entry(each) for each in content]
@@ -202,7 +235,7 @@ def load_best(folder: Path) -> Entry | None:
     """The history's entry of the checkpoint in ``best``; None where there is none, or it cannot be told."""
     steps = _saved_steps(folder / BEST)
     try:
-        entry = _entry(json.loads((folder / BEST / ENTRY).read_bytes()))
+        entry = _entry(foreign.read_json(folder / BEST / ENTRY))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return entry if steps[:1] == [entry["step"]] and "eval_top1" in entry else None
@@ -285,10 +318,18 @@ def _is_no_index(file: Path) -> bool:
 
 def _entry(content: Any) -> Entry:
     """An entry as it was written. Raises ValueError, LookupError or TypeError."""
-    numbers = [content["step"], *(content[name] for name in content if name.startswith("eval_"))]
-    if not all(number is None or math.isfinite(number) for number in numbers):
+    if not is_count(content["step"]):
+        raise ValueError(f"a step is {reprlib.repr(content['step'])}")
+    numbers = [content[name] for name in content if name in ("epoch", "loss", "top1") or name.startswith("eval_")]
+    if not all(value is None or _is_finite(value) for value in numbers):
         raise ValueError("a number is none")
-    return {**content, "step": int(content["step"])}
+    if any(content.get(name, 0) is None for name in ("eval_top1", "eval_top5")):
+        raise ValueError("a rate is none")
+    return dict(content)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _place(file: Path, target: Path, may_link: bool) -> None:
