@@ -86,7 +86,10 @@ class Dataset:
     def describe(self, i: int, error: Exception) -> RecordError:
         """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
         number, i_in_shard = self._locate(i)
-        key = self._key(number, i_in_shard)
+        try:
+            key = sample.key_of(self._shard(number).unchecked(i_in_shard))
+        except RecordError as cut_short:  # of which all else is a consequence
+            key, error = None, cut_short
         where = self.where(i) + (f", key {key!r}" if key is not None else "")
         what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
         return RecordError(f"{where}: {what}: {self._remedy}")
@@ -111,12 +114,6 @@ class Dataset:
             raise IndexError(f"record {i} of {len(self)}")
         number = bisect_right(self._ends, i)
         return number, i - (self._ends[number] - self.manifest.shards[number].records)
-
-    def _key(self, number: int, i_in_shard: int) -> str | None:
-        try:
-            return sample.key_of(self._shard(number).unchecked(i_in_shard))
-        except RecordError:
-            return None
 
     def _shard(self, number: int) -> formats.Shard:
         if number not in self._open:

@@ -26,6 +26,7 @@ from fuzz import SECONDS, cut, fill, flip, peak_bytes
 
 import ingest
 from ingest import formats, manifest, sample, views
+from ingest.batches import BatchOptions, batches
 from ingest.check import check
 from ingest.dataset import Dataset
 from ingest.errors import BadSampleError, IngestError, RecordError
@@ -373,9 +374,12 @@ def harmless(record: Record, random: Generator) -> bytes:
 
 def streams(folder: Path, workers: int) -> list[list[np.ndarray]]:
     """All batches of an epoch of training, of whole images, and of evaluation. Raises IngestError."""
-    options: dict[str, Any] = {"batch_size": 3, "image_size": 32, "workers": workers, "epochs": 1, "crop": 1.0}
     return [
-        [array.copy() for batch in ingest.dataflow(folder, training=training, **options) for array in batch]
+        [
+            array.copy()
+            for batch in batches(folder, BatchOptions(3, training, image_size=32, workers=workers, epochs=1, crop=1.0))
+            for array in batch
+        ]
         for training in (True, False)
     ]
 
