@@ -156,6 +156,7 @@ def _is_usual(sampling: int) -> bool:
 def _count_markers(data: np.ndarray, start: int, end: int) -> int:
     """How many markers begin in ``data`` from ``start`` to ``end``."""
     count = 0
+    # With indexes that have no sign this takes many bytes at a time.
     for i in range(np.uint64(start), np.uint64(end)):
-        count += (data[i] == 0xFF) & (data[i + np.uint64(1)] != 0)
+        count += (data[i] == 0xFF) & (data[np.uint64(i) + np.uint64(1)] != 0)
     return count
