@@ -17,6 +17,9 @@ from ingest.sample import JPEG, RAW, Record
 MAX_BYTES = 2**30
 """Of an encoded image."""
 
+MAX_KEY = 65_536
+"""Characters; names in tars and tables can be longer than a file system's."""
+
 # 'keep' packs files as JPEGs, and as pixels what comes as pixels.
 _FORMATS = {"keep": (JPEG, RAW), "jpeg": (JPEG,), "raw": (RAW,)}
 
@@ -31,14 +34,18 @@ def check(record: Record, manifest: Manifest) -> None:
     if not 0 <= label < len(classes):
         raise RecordError(f"its label {label} is none of the {len(classes)} classes of the manifest")
     if record.synset != classes[label]:
-        raise RecordError(f"its label {label} is that of {classes[label]!r}, and its class's name is {record.synset!r}")
+        raise RecordError(
+            f"its label {label} is that of {classes[label]!r}, and its class's name is {record.synset[:100]!r}"
+        )
+    if len(record.key) > MAX_KEY:
+        raise RecordError(f"a key of {len(record.key)} characters, of {MAX_KEY} at most")
     shape = record.height, record.width, record.channels
     if record.channels not in (1, 3) or record.channels > manifest.channels:
         raise RecordError(f"{record.channels} channels, in a dataset of {manifest.channels}")
     if min(shape) < 1 or record.height * record.width > jpeg.MAX_PIXELS:
         raise RecordError(f"{record.width} x {record.height} pixels: not from 1 to the limit of {jpeg.MAX_PIXELS}")
     if record.format not in _FORMATS[manifest.encoding] or len(record.encoded) > MAX_BYTES:
-        what = f"{len(record.encoded)} bytes of format {record.format!r}"
+        what = f"{len(record.encoded)} bytes of format {record.format[:100]!r}"
         raise RecordError(f"{what}, in a dataset of encoding {manifest.encoding}")
     if record.format == RAW:
         if len(record.encoded) != record.height * record.width * record.channels or len(record.segments):

@@ -16,6 +16,9 @@ from ingest.errors import IngestError, RecordError
 from ingest.manifest import Manifest, Shard, load_manifest
 from ingest.sample import Buffer, Record
 
+_SHOWN = 1000
+"""Characters of a key in an error: one that is no record's may be of any length."""
+
 
 class Dataset:
     """The records of the dataset in ``folder``, numbered from 0 in packed order.
@@ -90,7 +93,7 @@ class Dataset:
             key = sample.key_of(self._shard(number).unchecked(i_in_shard))
         except RecordError as cut_short:  # of which all else is a consequence
             key, error = None, cut_short
-        where = self.where(i) + (f", key {key!r}" if key is not None else "")
+        where = self.where(i) + (f", key {key[:_SHOWN]!r}" if key is not None else "")
         what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
         return RecordError(f"{where}: {what}: {self._remedy}")
 

@@ -39,7 +39,7 @@ class Damage(NamedTuple):
             self.file,
             f"record {self.record}" if self.record is not None else "",
             f"byte {self.byte}" if self.byte is not None else "",
-            f"key {self.key!r}" if self.key is not None else "",
+            f"key {self.key[:1000]!r}" if self.key is not None else "",
         ]
         return f"{', '.join(filter(None, where))}: {self.problem}"
 

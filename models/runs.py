@@ -9,22 +9,21 @@ DIR/saved_model/            the SavedModel of the best, with run.json in assets.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
 import reprlib
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Container
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import tensorflow.compat.v1 as tf
 
-from ingest import foreign
-from ingest.foreign import is_count, is_text
-from ingest.manifest import MAX_CLASSES
 from models import NETWORKS, ModelError
 from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, Variant
 
@@ -37,6 +36,9 @@ SAVED_MODEL = "saved_model"
 Entry = dict[str, Any]
 """``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, and with evaluation data
 ``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
+
+_MAX_BYTES = 2**25
+"""Of a file of JSON: a million classes, or as many epochs as nobody trains."""
 
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
@@ -101,7 +103,7 @@ def load_description(folder: Path) -> Description:
     """What was trained in ``folder``. Raises ModelError where that is not to be found."""
     path = folder / RUN
     try:
-        return _description(foreign.read_json(path))
+        return _description(_read(path))
     except OSError as error:
         raise ModelError(
             f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
@@ -116,38 +118,44 @@ def load_description(folder: Path) -> Description:
 
 def _description(content: Any) -> Description:
     """The description of a file's content. Raises ValueError, LookupError or TypeError where it is none."""
-    classes, variant = content["classes"], foreign.typed(Variant, content["variant"], _FITS)
-    if not isinstance(classes, list):
-        raise ValueError("its classes are no list")
-    result = foreign.typed(Description, {**content, "classes": tuple(classes), "variant": variant}, _FITS)
-    for name, value, choices in (
-        ("model", result.model, NETWORKS),
-        ("optimizer", result.optimizer, OPTIMIZERS),
-        ("pixel_range", variant.pixel_range, PIXEL_RANGES),
-        ("initializer", variant.initializer, INITIALIZERS),
-    ):
-        if value not in choices:
-            raise ValueError(f"its {name} is {value!r}")
-    for name, number, low, high in (
-        ("image_size", result.image_size, 1, 10_000),
-        ("number of classes", len(result.classes), 1, MAX_CLASSES),
-        ("batch_size", result.batch_size, 1, 1_000_000),
-    ):
-        if not low <= number <= high:
-            raise ValueError(f"its {name} is {number}")
-    if result.channels not in (1, 3):
-        raise ValueError(f"its channels are {result.channels}")
-    return result
+    description = Description(
+        **{**content, "classes": _texts(content["classes"]), "variant": Variant(**content["variant"])}
+    )
+    for of in (description, description.variant):
+        for name, kind in get_type_hints(type(of)).items():
+            value = getattr(of, name)
+            # Not isinstance: a truth value would be a number.
+            if type(value) is not getattr(kind, "__origin__", kind) or not _is_possible(name, value):
+                raise ValueError(f"its {name} is {reprlib.repr(value)[:100]}")
+    return description
 
 
-# By the annotations of the fields of Description and Variant.
-_FITS: dict[str, Callable[[Any], bool]] = {
-    "int": is_count,
-    "str": is_text,
-    "bool": lambda value: isinstance(value, bool),
-    "tuple[str, ...]": lambda value: isinstance(value, tuple) and all(map(is_text, value)),
-    "Variant": lambda value: isinstance(value, Variant),
+def _texts(content: Any) -> tuple[str, ...]:
+    if not isinstance(content, list) or not content or not all(isinstance(text, str) for text in content):
+        raise ValueError("its classes are no list of names")
+    "".join(content).encode()  # a lone surrogate is a ValueError
+    return tuple(content)
+
+
+_CHOICES: dict[str, Container[Any]] = {
+    "model": NETWORKS,
+    "channels": (1, 3),
+    "optimizer": OPTIMIZERS,
+    "pixel_range": PIXEL_RANGES,
+    "initializer": INITIALIZERS,
 }
+
+_RANGES = {
+    "image_size": (1, 10_000),
+    "records": (1, 2**63),
+    "batch_size": (1, 1_000_000),
+    "seed": (0, 2**64 - 1),
+}
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    low, high = _RANGES.get(name, (0, 0))
+    return (name not in _RANGES or low <= value <= high) and (name not in _CHOICES or value in _CHOICES[name])
 
 
 class Start(NamedTuple):
@@ -213,7 +221,7 @@ def load_history(folder: Path, steps: int) -> list[Entry]:
     """
     path = folder / HISTORY
     try:
-        content = foreign.read_json(path)
+        content = _read(path)
         if not isinstance(content, list):
             raise ValueError("it is no list")
         entries = [_entry(each) for each in content]
@@ -235,7 +243,7 @@ def load_best(folder: Path) -> Entry | None:
     """The history's entry of the checkpoint in ``best``; None where there is none, or it cannot be told."""
     steps = _saved_steps(folder / BEST)
     try:
-        entry = _entry(foreign.read_json(folder / BEST / ENTRY))
+        entry = _entry(_read(folder / BEST / ENTRY))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return entry if steps[:1] == [entry["step"]] and "eval_top1" in entry else None
@@ -318,8 +326,8 @@ def _is_no_index(file: Path) -> bool:
 
 def _entry(content: Any) -> Entry:
     """An entry as it was written. Raises ValueError, LookupError or TypeError."""
-    if not is_count(content["step"]):
-        raise ValueError(f"a step is {reprlib.repr(content['step'])}")
+    if type(content["step"]) is not int or not 0 <= content["step"] < 2**63:
+        raise ValueError(f"a step is {reprlib.repr(content['step'])[:100]}")
     numbers = [content[name] for name in content if name in ("epoch", "loss", "top1") or name.startswith("eval_")]
     if not all(value is None or _is_finite(value) for value in numbers):
         raise ValueError("a number is none")
@@ -345,6 +353,34 @@ def _place(file: Path, target: Path, may_link: bool) -> None:
     with open(unfinished, "rb") as written:
         os.fsync(written.fileno())
     unfinished.replace(target)
+
+
+def _read(path: Path) -> Any:
+    """The content of a file of JSON.
+
+    Raises OSError, also where it is no regular file or a large one; ValueError or RecursionError where it is no JSON,
+    or one with a name twice or NaN.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would keep its reader waiting
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            raise OSError(errno.EINVAL, f"no regular file of at most {_MAX_BYTES:,} bytes", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return json.loads(file.read(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    finally:
+        os.close(descriptor)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _write(path: Path, content: Any) -> None:

@@ -308,6 +308,38 @@ def read_manifest(random: Generator) -> bool:
     return found == payloads("tfrecord")
 
 
+RUN = {
+    "model": "lenet", "image_size": 28, "channels": 1, "classes": ["a", "b"], "data": "0" * 64, "records": 9,
+    "batch_size": 3, "seed": 0, "tune": "all", "optimizer": "sgd", "mixed_precision": False,
+    "variant": {"pixel_range": "standard", "initializer": "own", "bias": True},
+}  # fmt: skip
+
+HISTORY = [
+    {"step": 3, "epoch": 1.0, "loss": 0.7, "top1": 0.5, "eval_loss": None, "eval_top1": 0.5, "eval_top5": 1.0},
+    {"step": 6, "epoch": 2.0, "loss": None, "top1": None},
+]
+
+
+def read_run(random: Generator) -> bool:
+    """Load what a training left, mutated; whether it could be."""
+    from models import ModelError, runs
+
+    folder = originals()["tfrecord"].parent
+    whole = {runs.RUN: RUN, runs.HISTORY: HISTORY}
+    mutant = choice(random, sorted(whole))
+    for name, content in whole.items():
+        data = json.dumps(mutated_json(content, random) if name == mutant else content).encode()
+        (folder / name).write_bytes(data if name != mutant or random.integers(4) else mutated_bytes(data, random))
+    try:
+        what = runs.load_description(folder)
+        runs.load_history(folder, 10)
+    except ModelError as error:
+        assert str(error)
+        return False
+    assert what.differences(what) == []
+    return True
+
+
 def as_object(content: Any) -> dict[str, Any]:
     return content if isinstance(content, dict) else {"version": content}
 
@@ -318,6 +350,7 @@ READERS: dict[str, Callable[[Generator], bool]] = {
     "tfrecord": lambda random: read_shard(random, "tfrecord", index=False),
     "indexes": lambda random: read_shard(random, choice(random, FORMATS), index=True),
     "manifests": read_manifest,
+    "runs": read_run,
 }
 
 

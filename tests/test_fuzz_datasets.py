@@ -20,7 +20,7 @@ DATASETS = int(os.environ.get("INGEST_DATASETS", "40"))
 
 # Mutants of which each must have some that are whole and some that are refused; of what a checksum or a structure
 # without gaps covers, none is whole.
-KINDS = {"records": True, "lmdb": True, "tfrecord": False, "indexes": True, "manifests": True}
+KINDS = {"records": True, "lmdb": True, "tfrecord": False, "indexes": True, "manifests": True, "runs": True}
 
 GIBI = 2**30
 

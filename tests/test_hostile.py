@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,10 +21,10 @@ from fuzz_datasets import field, rebuilt, resealed
 
 import ingest
 from ingest import formats, inspection, jpeg, manifest, sample, sheet
-from ingest.batches import BatchOptions, batches
+from ingest.batches import BatchOptions, _collect, batches
 from ingest.convert import convert
 from ingest.dataset import Dataset
-from ingest.errors import IngestError, ManifestError, RecordError
+from ingest.errors import IngestError, ManifestError, RecordError, WorkerError
 from ingest.sample import Record
 from ingest.verify import verify
 
@@ -82,6 +83,7 @@ SEGMENTED = {
     "grey": ({"channels": 1}, "for (70, "),
     "another format": ({"format": "PNG"}, "of format 'PNG'"),
     "pixels": ({"format": "RAW"}, "bytes for (70, "),
+    "a long key": ({"key": "x" * 70_000}, "a key of 70000 characters"),
     "segments of three bytes": ({"segments": b"abc"}, "its restart segments do not fit its JPEG"),
     "one segment": ({"segments": bytes(4)}, "its restart segments do not fit its JPEG"),
     "no JPEG": ({"encoded": b"text", "segments": b""}, "not a JPEG"),
@@ -444,6 +446,21 @@ def test_a_shard_cut_short_while_it_is_read_is_an_error_that_says_so(
     command = [sys.executable, "-c", CUT, str(folder), str(workers)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "100 bytes" in done.stdout and str(folder) in done.stdout and "ingest verify" in done.stdout
+
+
+def test_a_worker_that_dies_names_the_dataset_and_the_shard_that_was_cut_short(small: dict[str, Path], tmp_path: Path):
+    class Dead:
+        def receive(self) -> None:
+            raise WorkerError("worker process 7 was killed by SIGBUS")
+
+    folder = rebuilt(small["lmdb"], tmp_path / "copy", lambda i, record: None)
+    dataset = Dataset(folder)
+    with pytest.raises(WorkerError, match=f"{folder}: worker process 7 was killed by SIGBUS"):
+        _collect(dataset, Dead(), deque())
+    name = dataset.manifest.shards[1].name
+    os.truncate(folder / name, 4096)
+    with pytest.raises(RecordError, match=f"{name}: 4096 bytes, its manifest says"):
+        _collect(dataset, Dead(), deque())
 
 
 def test_only_what_was_written_and_is_whole_is_called_repaired(small: dict[str, Path], tmp_path: Path):
