@@ -131,10 +131,11 @@ def _description(content: Any) -> Description:
 
 
 def _texts(content: Any) -> tuple[str, ...]:
-    if not isinstance(content, list) or not content or not all(isinstance(text, str) for text in content):
+    texts = tuple(content)
+    if not isinstance(content, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise ValueError("its classes are no list of names")
-    "".join(content).encode()  # a lone surrogate is a ValueError
-    return tuple(content)
+    "".join(texts).encode()  # a lone surrogate is a ValueError
+    return texts
 
 
 _CHOICES: dict[str, Container[Any]] = {
