@@ -1,7 +1,7 @@
 # make install a Python environment in .venv; the others do it, too
 # make demo     photographs -> shards -> profile -> two networks that learn
 # make test     the tests
-# make stress   the tests of damage, kills and mutated images again, by the thousand, and of lost hosts
+# make stress   the tests of damage, kills, mutated images and datasets again, by the thousand, and of lost hosts
 # make lint     ruff and mypy
 # make docs-check  every command and every Python block of README.md, docs and benchmarks, on a few pictures
 # make bench    our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
@@ -44,9 +44,9 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 stress: $(INSTALLED)
-	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 INGEST_RESUMES=12 \
+	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 INGEST_DATASETS=500 INGEST_RESUMES=12 \
 	  $(BIN)/python -m pytest tests/test_output.py tests/test_verify.py tests/test_fuzz.py tests/test_fuzz_lists.py \
-	    tests/test_fuzz_tars.py tests/test_fuzz_parquet.py tests/test_resume.py tests/test_devices.py
+	    tests/test_fuzz_tars.py tests/test_fuzz_parquet.py tests/test_fuzz_datasets.py tests/test_resume.py tests/test_devices.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -236,7 +236,7 @@ def _filled_by_workers(
             # Without waiting if there is a batch to give: those who are done should get their next job first.
             ready = selector.select(0 if line[0].is_filled else None)
             for key, _ in ready:
-                _collect(key.fileobj, queues[key.fileobj])  # type: ignore[arg-type, index]
+                _collect(dataset, key.fileobj, queues[key.fileobj])  # type: ignore[arg-type, index]
             if line[0].is_filled and not ready:
                 batch = line.popleft()
                 if batch.failure:
@@ -267,11 +267,13 @@ def _hand_on_jobs(
         line.append(pending)
 
 
-def _collect(worker: Worker, queue: deque[_Pending]) -> None:
+def _collect(dataset: Dataset, worker: Worker, queue: deque[_Pending]) -> None:
     try:
         worker.receive()
     except WorkerError as error:
-        raise WorkerError(f"{queue[0].job}: {error}" if queue else str(error)) from error
+        dataset.check_sizes()  # a shard that was cut short while it was read is what may have killed it
+        job = f"{queue[0].job}: " if queue else ""
+        raise WorkerError(f"{dataset.folder}: {job}{error}") from error
     except IngestError as error:
         # Raised in its turn, after the batches before it.
         queue[0].failure = error

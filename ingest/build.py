@@ -19,14 +19,13 @@ import numpy as np
 
 from ingest import cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
 from ingest.errors import BadSampleError, IngestError, OptionError, OutputError, SourceError
-from ingest.manifest import Manifest, Recipe, Shard
+from ingest.manifest import ENCODINGS, Manifest, Recipe, Shard
 from ingest.options import settle
 from ingest.order import MAX_SEED, packing_order
 from ingest.output import Lock, Packed, Resuming
 from ingest.sample import JPEG, RAW, Record, Sample
 from ingest.sources import Entry, Source, open_source
 
-ENCODINGS = ("keep", "jpeg", "raw")
 ORIENTATIONS = ("ignore", "apply")
 
 RECORDS_A_SHARD = 1250

@@ -387,15 +387,16 @@ def _verify(args: argparse.Namespace) -> None:
     from ingest.verify import verify
 
     verdict = verify(args.shards, decode=args.decode, repair=args.repair, labels=args.labels, workers=args.workers)
-    save_json(args.json, {**asdict(verdict), "damages": [damage._asdict() for damage in verdict.damages]})
+    damages = {name: [damage._asdict() for damage in getattr(verdict, name)] for name in ("damages", "left")}
+    save_json(args.json, {**asdict(verdict), **damages})
     for damage in verdict.damages:
         print(damage)
     for name in verdict.repaired:
         print(f"repaired {name}")
-    files = len({damage.file for damage in verdict.damages})
-    if files and not verdict.repaired:
+    files = len({damage.file for damage in verdict.left})
+    if files:
         are, them = ("file is", "it") if files == 1 else ("files are", "them")
-        remedy = f"mend {them} with 'ingest verify {args.shards} --repair SRC'"
+        remedy = f"mend {them} with 'ingest verify {args.shards} --repair SRC'" if not args.repair else "build it again"
         raise RecordError(f"{args.shards}: {files:,} {are} damaged: {remedy}")
     print(
         f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}"

@@ -1,15 +1,23 @@
-"""A finished dataset, open for reading: record i of all its shards, and where it lies."""
+"""A finished dataset, open for reading: record i of all its shards, and where it lies.
+
+It may come from anywhere: the manifest is checked before anything is opened, each record before it is first shown.
+"""
 
 from __future__ import annotations
 
+import stat
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 
 from ingest import cache, files, formats, sample
+from ingest.check import check
 from ingest.errors import IngestError, RecordError
 from ingest.manifest import Manifest, Shard, load_manifest
 from ingest.sample import Buffer, Record
+
+_SHOWN = 1000
+"""Characters of a key in an error: one that is no record's may be of any length."""
 
 
 class Dataset:
@@ -24,15 +32,15 @@ class Dataset:
         self.folder = files.place(folder)
         self._remedy = f"mend it with 'ingest verify {self.folder} --repair SRC', or build the dataset again"
         self.manifest: Manifest = load_manifest(folder)
-        if self.manifest.format not in formats.NAMES:
-            raise RecordError(f"{self.folder}: shards of the unknown format {self.manifest.format!r}")
         self._ends = list(accumulate(shard.records for shard in self.manifest.shards))
         self._open: dict[int, formats.Shard] = {}
+        self._is_checked: dict[int, bytearray] = {}  # of each open shard, its records
         if files.is_remote(self.folder) and self.manifest.format == "lmdb":
             raise RecordError(f"{self.folder}: LMDB is read from local disks alone: convert the dataset to tfrecord")
-        for shard in () if files.is_remote(self.folder) else self.manifest.shards:
-            # Beyond the end of a truncated file, mapped memory kills the process that reads it.
-            self._check_size(shard)
+        self.check_sizes()
+        for number, shard in enumerate(self.manifest.shards):
+            if not shard.records:
+                self._shard(number)  # which no record will open: it may have some all the same
 
     def __len__(self) -> int:
         return self.manifest.records
@@ -40,7 +48,7 @@ class Dataset:
     def __getitem__(self, i: int) -> Record:
         """Record ``i``. What it holds are views of the mapped file, which last as long as this dataset does.
 
-        Raises RecordError, naming shard and record.
+        Raises RecordError, naming shard and record, where it is damaged or none of this dataset (see check.py).
         """
         try:
             return sample.unpack(self.view(i))
@@ -57,7 +65,12 @@ class Dataset:
     def view(self, i: int) -> Buffer:
         """Record ``i`` as it lies in its shard, not copied. Raises RecordError, without saying which record it is."""
         number, i_in_shard = self._locate(i)
-        return self._shard(number).get(i_in_shard)
+        payload = self._shard(number).get(i_in_shard)
+        # Once, like its checksum: what was read from the disk does not change in memory.
+        if not self._is_checked[number][i_in_shard]:
+            check(sample.unpack(payload), self.manifest)
+            self._is_checked[number][i_in_shard] = True
+        return payload
 
     def place(self, i: int) -> tuple[Path, formats.Place]:
         """The file and the place in it of record ``i``."""
@@ -76,16 +89,28 @@ class Dataset:
     def describe(self, i: int, error: Exception) -> RecordError:
         """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
         number, i_in_shard = self._locate(i)
-        key = sample.key_of(self._shard(number).unchecked(i_in_shard))
-        where = self.where(i) + (f", key {key!r}" if key is not None else "")
+        try:
+            key = sample.key_of(self._shard(number).unchecked(i_in_shard))
+        except RecordError as cut_short:  # of which all else is a consequence
+            key, error = None, cut_short
+        where = self.where(i) + (f", key {key[:_SHOWN]!r}" if key is not None else "")
         what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
         return RecordError(f"{where}: {what}: {self._remedy}")
+
+    def check_sizes(self) -> None:
+        """Raise RecordError where a shard on local disks is missing, or not of the size that the manifest says.
+
+        Beyond the end of a file that was cut short, mapped memory kills the process that reads it.
+        """
+        for shard in () if files.is_remote(self.folder) else self.manifest.shards:
+            self._check_size(shard)
 
     def close(self) -> None:
         """Unmap all shards; views of them must not be used any more."""
         for shard in self._open.values():
             shard.close()
         self._open.clear()
+        self._is_checked.clear()
 
     def _locate(self, i: int) -> tuple[int, int]:
         if not 0 <= i < len(self):
@@ -103,7 +128,7 @@ class Dataset:
                 raise RecordError(f"{path}: {error}: {self._remedy}") from error
             if len(shard) != entry.records:
                 raise RecordError(f"{path}: {len(shard)} records, its manifest says {entry.records}: {self._remedy}")
-            self._open[number] = shard
+            self._open[number], self._is_checked[number] = shard, bytearray(len(shard))
         return self._open[number]
 
     def _open_shard(self, path: Path, entry: Shard) -> formats.Shard:
@@ -116,11 +141,13 @@ class Dataset:
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.name
         try:
-            size_bytes = path.stat().st_size
+            status = path.stat()
         except OSError as error:
             raise RecordError(f"{path}: cannot be read ({error.strerror}): {self._remedy}") from error
-        if size_bytes != shard.size_bytes:
-            raise RecordError(f"{path}: {size_bytes} bytes, its manifest says {shard.size_bytes}: {self._remedy}")
+        if not stat.S_ISREG(status.st_mode):
+            raise RecordError(f"{path}: not a regular file: {self._remedy}")
+        if status.st_size != shard.size_bytes:
+            raise RecordError(f"{path}: {status.st_size} bytes, its manifest says {shard.size_bytes}: {self._remedy}")
 
 
 def _allow_many_files() -> None:

@@ -5,14 +5,17 @@ Everywhere else a place is a ``pathlib.Path``; a remote one (``s3://``, ``gs://`
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import reprlib
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from ingest.errors import OptionError
 
@@ -58,6 +61,28 @@ def start_of(path: Path, size_bytes: int) -> bytes:
         return read(path, 0, size_bytes)
     except OSError:
         return b""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A file of this machine's disks, open for reading. Raises OSError, also where ``path`` is a folder, a pipe or a
+    device, which could keep its reader waiting for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(descriptor, "rb")
+
+
+def read_small(path: Path, max_bytes: int) -> bytes:
+    """All bytes of a file that has no more than ``max_bytes``. Raises OSError."""
+    if is_remote(path):
+        content: bytes | None = read(path, 0, max_bytes + 1)
+    else:
+        with open_regular(path) as file:
+            content = file.read(max_bytes + 1) if os.fstat(file.fileno()).st_size <= max_bytes else None
+    if content is None or len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"of more than {max_bytes:,} bytes", str(path))
+    return content
 
 
 def names_below(path: Path) -> list[str]:
@@ -111,7 +136,7 @@ def local_copy(path: Path) -> Iterator[Path]:
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with path.open("rb") if is_remote(path) else open_regular(path) as file:
         for block in iter(partial(file.read, 2**20), b""):
             digest.update(block)
     return digest.hexdigest()

@@ -199,8 +199,6 @@ class _Reader:
 
     def _facts_of(self, i: int) -> tuple[bytes | int, ...]:
         record = self._dataset[i]
-        if not 0 <= record.label < len(self._dataset.manifest.classes):
-            raise self._dataset.describe(i, RecordError(f"its label {record.label} is none of the manifest's classes"))
         encoding = ENCODINGS.index(RAW) if record.format == RAW else int(not record.segments)
         size_bytes = len(record.encoded)
         return _digest(record), record.label, record.height, record.width, size_bytes, record.channels, encoding

@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+import reprlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ingest import atomic, files
+from ingest import atomic, files, foreign, formats
 from ingest.errors import ManifestError
+from ingest.foreign import is_count, is_text
 
 NAME = "manifest.json"
 RECIPE_NAME = "build.json"
 VERSION = 1
+
+ENCODINGS = ("keep", "jpeg", "raw")
+
+MAX_SHARDS, MAX_CLASSES = 99_999, 1_000_000
+
+MIN_RECORD_BYTES = 16
+"""In a shard; in both formats what is around a record takes that alone."""
 
 _REMEDY = "mend it with 'ingest verify SHARDS --repair SRC', or build the dataset again"
 
@@ -92,7 +102,10 @@ class Manifest:
         """
         if self.build is None:
             return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
-        return _sum(asdict(replace(self.build, format="", shards=0)))
+        decisive = asdict(replace(self.build, format="", shards=0))
+        if self.build.exif_orientation == "ignore":  # what there was before it could be chosen
+            del decisive["exif_orientation"]
+        return _sum(decisive)
 
 
 def load_manifest(shards: str | Path) -> Manifest:
@@ -102,7 +115,7 @@ def load_manifest(shards: str | Path) -> Manifest:
     """
     path = files.place(shards) / NAME
     try:
-        content = json.loads(path.read_bytes())
+        content = foreign.read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ManifestError(
             f"{path}: no such file, so {shards} holds no finished dataset: {_instead(path.parent)}"
@@ -110,12 +123,11 @@ def load_manifest(shards: str | Path) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: cannot be read ({error}): {_REMEDY}") from error
     if isinstance(content, dict) and content.get("version") not in (None, VERSION):
-        raise ManifestError(
-            f"{path}: of version {content['version']!r}, and this program reads version {VERSION}: update it"
-        )
+        version = reprlib.repr(content["version"])
+        raise ManifestError(f"{path}: of version {version}, and this program reads version {VERSION}: update it")
     try:
         return _checked(_unsealed(content))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except ValueError as error:
         raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}") from error
 
 
@@ -136,10 +148,10 @@ def load_recipe(folder: Path) -> Recipe | None:
     """
     path = folder / RECIPE_NAME
     try:
-        return _typed(Recipe, _unsealed(json.loads(path.read_bytes())))
+        return _recipe(_unsealed(foreign.read_json(path)))
     except FileNotFoundError:
         return None
-    except (OSError, TypeError, ValueError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}") from error
 
 
@@ -152,6 +164,18 @@ def rendered(content: Manifest | Recipe) -> bytes:
     """The file of a manifest or a recipe. Its last field is the SHA-256 of the file without that field."""
     plain = asdict(content)
     return _text({**plain, "sha256": _sum(plain)})
+
+
+def is_as_written(path: Path) -> bool:
+    """Whether the bytes of a manifest or a recipe that can be read are those that were written of its fields.
+
+    Those of a version without a checksum may be any.
+    """
+    content = foreign.read_json(path)
+    if "sha256" not in content and path.name == NAME and "build" not in content:
+        return True
+    plain = {name: value for name, value in content.items() if name != "sha256"}
+    return files.read_small(path, foreign.MAX_BYTES) == _text({**plain, "sha256": _sum(plain)})
 
 
 def _text(content: dict[str, Any]) -> bytes:
@@ -172,44 +196,68 @@ def _unsealed(content: Any) -> dict[str, Any]:
     return plain
 
 
-def _checked(content: Any) -> Manifest:
-    shards = tuple(_typed(Shard, entry) for entry in content["shards"])
-    build = content.get("build") and _typed(Recipe, content["build"])
-    manifest = _typed(Manifest, {**content, "shards": shards, "classes": tuple(content["classes"]), "build": build})
-    if sum(shard.records for shard in shards) != manifest.records:
-        raise ValueError(f"its shards' records do not add up to {manifest.records}")
-    if manifest.channels not in (1, 3):
-        raise ValueError(f"{manifest.channels} channels")
-    if len({shard.name for shard in shards}) < len(shards) or min([0, *(shard.records for shard in shards)]) < 0:
-        raise ValueError("two shards of one name, or a shard of fewer than no records")
-    for shard in shards:
-        # A name with a folder in it could point a reader anywhere.
-        if Path(shard.name).name != shard.name:
-            raise ValueError(f"{shard.name!r} is no name of a shard")
-    return manifest
+def _checked(content: dict[str, Any]) -> Manifest:
+    """The manifest of a file's fields. Raises ValueError where it is none that a build may have written."""
+    shards = content.get("shards")
+    if isinstance(shards, list) and len(shards) <= MAX_SHARDS:
+        content = {**content, "shards": tuple(foreign.typed(Shard, entry, _FITS) for entry in shards)}
+    if content.get("build") is not None:
+        content = {**content, "build": _recipe(content["build"])}
+    if isinstance(content.get("classes"), list):
+        content = {**content, "classes": tuple(content["classes"])}
+    result = foreign.typed(Manifest, content, _FITS)
+    _require(result.version == VERSION, f"version {result.version}")
+    _check_packing(result)
+    _require(result.channels in (1, 3), f"{result.channels} channels")
+    _require(len(result.classes) <= MAX_CLASSES, f"{len(result.classes)} classes, more than {MAX_CLASSES}")
+    _require(len(set(result.classes)) == len(result.classes), "two classes of one name")
+    records = sum(shard.records for shard in result.shards)
+    _require(records == result.records, f"its shards' records do not add up to {result.records}")
+    # With their indexes, which are written beside them.
+    names = [name for shard in result.shards for name in (shard.name, shard.name + formats.INDEX_SUFFIX)]
+    _require(len({*names, NAME, RECIPE_NAME}) == len(names) + 2, "two files of one name")
+    for shard in result.shards:
+        _require(foreign.is_file_name(shard.name), f"{shard.name!r} is no name of a shard")
+        _require(foreign.is_sha256(shard.sha256), f"{shard.sha256!r} is no SHA-256")
+        is_possible = shard.records * MIN_RECORD_BYTES <= shard.size_bytes < 2**63
+        _require(is_possible, f"{shard.records} records in {shard.size_bytes} bytes")
+    return result
 
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "str": (str,),
-    "int | None": (int, type(None)),
-    "dict[str, int]": (dict,),
-    "dict[str, str]": (dict,),
-    "tuple[str, ...]": (tuple,),
-    "tuple[Shard, ...]": (tuple,),
-    "Recipe | None": (Recipe, type(None)),
+def _recipe(content: Any) -> Recipe:
+    result = foreign.typed(Recipe, content, _FITS)
+    _check_packing(result)
+    _require(1 <= result.shards <= MAX_SHARDS, f"{result.shards} shards")
+    _require(result.exif_orientation in ("ignore", "apply"), f"its exif_orientation is {result.exif_orientation!r}")
+    return result
+
+
+def _check_packing(content: Manifest | Recipe) -> None:
+    _require(content.format in formats.NAMES, f"its format is {content.format!r}")
+    _require(content.encoding in ENCODINGS, f"its encoding is {content.encoding!r}")
+    _require(content.resize is None or 1 <= content.resize <= 65_500, f"its resize is {content.resize}")
+    _require(content.quality is None or 1 <= content.quality <= 100, f"its quality is {content.quality}")
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ValueError(problem)
+
+
+def _is_tuple_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple) and all(map(fits, value))
+
+
+# By the annotations of the fields above.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "int": is_count,
+    "str": is_text,
+    "int | None": lambda value: value is None or is_count(value),
+    "dict[str, int]": lambda value: (
+        isinstance(value, dict) and all(map(is_text, value)) and all(map(is_count, value.values()))
+    ),
+    "dict[str, str]": lambda value: isinstance(value, dict) and all(map(is_text, (*value, *value.values()))),
+    "tuple[str, ...]": _is_tuple_of(is_text),
+    "tuple[Shard, ...]": _is_tuple_of(lambda value: isinstance(value, Shard)),
+    "Recipe | None": lambda value: value is None or isinstance(value, Recipe),
 }
-
-
-def _typed(kind: Any, entry: dict[str, Any]) -> Any:
-    # Names that a later minor addition brings are passed over, those of an earlier one have defaults; a change of
-    # meaning changes the version.
-    known = {each.name: entry[each.name] for each in fields(kind) if each.name in entry or not _has_default(each)}
-    for each in fields(kind):
-        if each.name in known and not isinstance(known[each.name], _TYPES[str(each.type)]):
-            raise ValueError(f"{each.name} is {known[each.name]!r}")
-    return kind(**known)
-
-
-def _has_default(each: Field[Any]) -> bool:
-    return each.default is not MISSING or each.default_factory is not MISSING

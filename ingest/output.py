@@ -24,13 +24,16 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
-from ingest import atomic, files, formats, manifest
-from ingest.errors import BadSampleError, ManifestError, OutputError
+from ingest import atomic, files, foreign, formats, manifest
+from ingest.errors import BadSampleError, ManifestError, OutputError, RecordError
 from ingest.manifest import Manifest, Recipe, Shard
 
 QUARANTINE = "quarantine.tsv"
 RECEIPT_SUFFIX = ".done"
 SCRATCH = f"source{atomic.TEMPORARY_SUFFIX}"
+
+_MAX_TABLE_BYTES = 2**29
+"""Of the file QUARANTINE: a few million lines."""
 
 # Every name that a build may write.
 _OURS = re.compile(
@@ -200,9 +203,14 @@ def table(rows: list[tuple[str, str]]) -> bytes:
 
 
 def read_quarantine(folder: Path) -> bytes:
-    """The file QUARANTINE of a dataset, or nothing where it has none."""
+    """The file QUARANTINE of a dataset, or nothing where it has none. Raises RecordError where it cannot be read."""
     path = folder / QUARANTINE
-    return path.read_bytes() if path.exists() else b""
+    try:
+        return files.read_small(path, _MAX_TABLE_BYTES) if path.exists() else b""
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be read ({error.strerror}): remove it, or build the dataset again"
+        ) from error
 
 
 def count_quarantined(folder: Path) -> int:
@@ -219,7 +227,7 @@ def refuse_bad(packed: list[Packed]) -> None:
 def _sound_receipt(path: Path) -> Packed | None:
     """The receipt of a shard that is there, whole and as it was written; or None."""
     try:
-        content = json.loads(_receipt_path(path).read_bytes())
+        content = foreign.read_json(_receipt_path(path))
         shard = Shard(**content["shard"])
         index = formats.load_index(path, shard.size_bytes)
         is_sound = index is not None and len(index) == shard.records and path.stat().st_size == shard.size_bytes
@@ -227,7 +235,7 @@ def _sound_receipt(path: Path) -> Packed | None:
         is_sound = is_sound and (files.is_remote(path) or files.sha256(path) == shard.sha256)
         rows = [(key, reason) for key, reason in content["quarantined"]]
         return Packed(**{**content, "shard": shard, "quarantined": rows}) if is_sound else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -71,7 +71,7 @@ _NAMES = (
 )
 
 # Wire types, and the number of the field in tf.train.Feature that holds each kind of list.
-_VARINT, _BYTES = 0, 2
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _BYTES_LIST, _INT64_LIST = 1, 3
 
 _NAME_BYTES = np.frombuffer(b"".join(_NAMES), np.uint8)
@@ -145,20 +145,22 @@ _NAME_FIELDS = tuple(_field(1, name) for name in _NAMES)
 def _find_fields(payload: np.ndarray) -> np.ndarray:
     """Where each field's value starts and ends in ``payload``, or the number that it is, int64 [fields, 2].
 
-    Nothing where ``payload`` is no ``tf.train.Example`` or lacks a field other than the segments.
+    Nothing where ``payload`` is no ``tf.train.Example``, lacks a field other than the segments, or has one twice, which
+    readers may understand in two ways.
     """
     nothing = np.empty((0, 2), np.int64)
     found = np.full((len(_NAME_ENDS), 2), _MISSING, np.int64)
-    found[_SEGMENTS] = 0
     at = 0
     while at < len(payload):
-        _, features, features_end, at = _field_at(payload, at, len(payload))
+        number, features, features_end, at = _field_at(payload, at, len(payload))
         if at < 0:
             return nothing
-        while features < features_end:
-            _, entry, entry_end, features = _field_at(payload, features, features_end)
-            if features < 0 or not _find_field(payload, entry, entry_end, found):
+        while number == 1 and features < features_end:
+            number_within, entry, entry_end, features = _field_at(payload, features, features_end)
+            if features < 0 or (number_within == 1 and not _find_field(payload, entry, entry_end, found)):
                 return nothing
+    if found[_SEGMENTS, 0] == _MISSING:
+        found[_SEGMENTS] = 0
     return found if found.min() > _MISSING else nothing
 
 
@@ -177,18 +179,27 @@ def _find_field(payload: np.ndarray, at: int, end: int, found: np.ndarray) -> bo
     place = _index_of(payload, name, name_end)
     if place < 0:
         return True
+    # One list of one value, and nothing else.
     kind, values, values_end, after = _field_at(payload, feature, feature_end)
-    if after < 0 or values_end < values:
+    expected = _INT64_LIST if _IS_NUMBER[place] else _BYTES_LIST
+    if after != feature_end or found[place, 0] != _MISSING or kind != expected:
         return False
-    _, value, value_end, after = _field_at(payload, values, values_end)
-    if kind == _BYTES_LIST:
-        found[place] = value, value_end
-        return after > 0 and value_end >= value and not _IS_NUMBER[place]
-    if kind == _INT64_LIST and after > 0 and value_end >= value:
+    if _IS_NUMBER[place] and values < values_end and payload[values] == 1 << 3 | _VARINT:
         # A list of integers is packed into one field of bytes; other writers may use a field for each.
+        value, value_end, after = values + 1, values_end, values_end
+    else:
+        number, value, value_end, after = _field_at(payload, values, values_end)
+        if number != 1:
+            return False
+    if after != values_end:
+        return False
+    if _IS_NUMBER[place]:
         value, after = _varint_at(payload, value, value_end)
-    found[place] = value, value
-    return kind == _INT64_LIST and after > 0 and _IS_NUMBER[place]
+        if after != value_end:
+            return False
+        value_end = value
+    found[place] = value, value_end
+    return True
 
 
 @compiled
@@ -208,22 +219,29 @@ def _index_of(payload: np.ndarray, start: int, end: int) -> int:
 
 @compiled
 def _field_at(payload: np.ndarray, at: int, end: int) -> tuple[int, int, int, int]:
-    """Number of the field at byte ``at``, where its value starts and ends, and where the next field begins.
+    """Number of the field of bytes at byte ``at``, where its value starts and ends, and where the next field begins.
 
-    Of a varint, the value itself and -1. The next field begins below zero where this is none that we read, or it does
-    not end by byte ``end``.
+    A field of another type, which none of ours is, has the number 0. The next field begins below zero where this is no
+    field, or does not end by byte ``end``; all else lies within ``at`` and ``end``.
     """
-    tag, at = _varint_at(payload, at, end)
-    if at < 0:
-        return 0, 0, 0, -1
-    value, at = _varint_at(payload, at, end)
-    if at < 0:
-        return 0, 0, 0, -1
-    if tag & 7 == _VARINT:
-        return tag >> 3, value, -1, at
-    if tag & 7 == _BYTES and 0 <= value <= end - at:
-        return tag >> 3, at, at + value, at + value
-    return 0, 0, 0, -1
+    tag, start = _varint_at(payload, at, end)
+    if start < 0:
+        return 0, at, at, -1
+    kind, size = tag & 7, 0
+    if kind == _VARINT:
+        _, stop = _varint_at(payload, start, end)
+        return 0, start, start, stop
+    if kind == _BYTES:
+        size, start = _varint_at(payload, start, end)
+    elif kind == _FIXED64:
+        size = 8
+    elif kind == _FIXED32:
+        size = 4
+    else:
+        return 0, at, at, -1
+    if start < 0 or not 0 <= size <= end - start:
+        return 0, at, at, -1
+    return tag >> 3 if kind == _BYTES else 0, start, start + size, start + size
 
 
 @compiled
@@ -237,5 +255,6 @@ def _varint_at(payload: np.ndarray, at: int, end: int) -> tuple[int, int]:
         at += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return result, at
+            # Of the last byte only one bit is within the 64.
+            return result, at if shift < 63 or byte < 2 else -1
     return 0, -1

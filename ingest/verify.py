@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import build, files, formats, jpeg, manifest, output, progress, sample, workers
+from ingest import build, files, formats, manifest, output, progress, sample, views, workers
 from ingest.build import BuildOptions, Packer, Task
+from ingest.check import check
 from ingest.errors import BadSampleError, ManifestError, RecordError, SourceError
+from ingest.jpeg import Region
 from ingest.manifest import Manifest, Recipe, Shard
 from ingest.options import typed
-from ingest.sample import RAW, Record
+from ingest.sample import Record
 from ingest.sources import open_source
 from ingest.workers import count
 
@@ -39,28 +41,33 @@ class Damage(NamedTuple):
             self.file,
             f"record {self.record}" if self.record is not None else "",
             f"byte {self.byte}" if self.byte is not None else "",
-            f"key {self.key!r}" if self.key is not None else "",
+            f"key {self.key[:1000]!r}" if self.key is not None else "",
         ]
         return f"{', '.join(filter(None, where))}: {self.problem}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was looked at, every damage found, and the files that were made again."""
+    """What was looked at, every damage found, the files that were made again, and the damages that are left."""
 
     shards: int
     records: int
     size_bytes: int
     damages: tuple[Damage, ...]
     repaired: tuple[str, ...]
+    left: tuple[Damage, ...]
 
 
 class _Shards(NamedTuple):
     """What a dataset should hold, as far as its manifest and its recipe can be read."""
 
     format: str
-    classes: tuple[str, ...] | None
+    manifest: Manifest | None
     shards: tuple[Shard, ...]
+
+    def touched(self, names: set[str]) -> list[Shard]:
+        """The shards that are one of the files ``names``, or whose index is."""
+        return [shard for shard in self.shards if names & {shard.name, shard.name + formats.INDEX_SUFFIX}]
 
 
 def verify(
@@ -74,11 +81,12 @@ def verify(
     """Read every byte of the dataset in the folder ``shards``, and say what is damaged.
 
     The manifest and the recipe against their own sums and each other; of each shard the size, the SHA-256, the crc32c
-    of each record, the index; the number of lines of the quarantine. With ``decode`` every image is decoded, too.
+    of each record, the index; the number of lines of the quarantine. With ``decode`` every record is checked as the
+    loader does, and every image decoded to its end: where nothing is damaged then, training can read it all.
 
     ``repair`` is the source that the dataset was built from, with the ``labels`` that it had: what is damaged
-    is packed anew from it, byte for byte as it was. Raises SourceError where it is another source, or has changed;
-    ManifestError where neither the manifest nor the recipe can be read, or the dataset is not finished.
+    is packed anew from it, byte for byte as it was, and verified again. Raises SourceError where it is another source,
+    or has changed; ManifestError where neither the manifest nor the recipe can be read, or the dataset is not finished.
     """
     count(workers)  # what is no number of processes is refused before anything is read
     decode = typed("decode", decode, bool)
@@ -87,16 +95,20 @@ def verify(
         _refuse_unfinished(folder)
     damages = list(_check_head(folder))
     expected = _expected(folder)
-    damages += _check_shards(folder, expected, decode, workers)
-    repaired = _repair(folder, damages, (repair, labels), workers) if repair is not None and damages else ()
-    if repaired:
+    damages += _check_shards(folder, expected, expected.shards, decode, workers)
+    repaired, left = set[str](), damages
+    if repair is not None and damages:
+        repaired = _repair(folder, damages, (repair, labels), decode, workers)
         expected = _expected(folder)  # of a manifest that was lost, only now
+        again = expected.touched(repaired | {damage.file for damage in damages})
+        left = [*_check_head(folder), *_check_shards(folder, expected, again, decode, workers)]
     return Verdict(
         shards=len(expected.shards),
         records=sum(shard.records for shard in expected.shards),
         size_bytes=sum(shard.size_bytes for shard in expected.shards),
         damages=tuple(damages),
-        repaired=repaired,
+        repaired=tuple(sorted(repaired)),
+        left=tuple(left),
     )
 
 
@@ -123,14 +135,19 @@ def _check_head(folder: Path) -> Iterator[Damage]:
     for name, content in ((manifest.NAME, found), (manifest.RECIPE_NAME, recipe)):
         if isinstance(content, Damage):
             yield content
-        elif content and (folder / name).read_bytes() != manifest.rendered(content) and _has_sum(content):
+        elif content and not manifest.is_as_written(folder / name):
             yield Damage(name, None, None, None, "its bytes are not those of its content")
     if isinstance(found, Manifest):
+        if not found.records:
+            yield Damage(manifest.NAME, None, None, None, "the dataset has no records")
         if found.build and not isinstance(recipe, Damage) and recipe != found.build:
             yield Damage(manifest.RECIPE_NAME, None, None, None, "missing, or not what the manifest says")
-        quarantined = output.count_quarantined(folder)
-        if quarantined != found.quarantined:
+        try:
+            quarantined = output.count_quarantined(folder)
             problem = f"{quarantined} lines, its manifest says {found.quarantined}"
+        except RecordError as error:
+            quarantined, problem = -1, str(error)
+        if quarantined != found.quarantined:
             yield Damage(output.QUARANTINE, None, None, None, problem)
 
 
@@ -145,14 +162,10 @@ def _attempt(
         return Damage(name, None, None, None, str(error) if (folder / name).exists() else "missing")
 
 
-def _has_sum(content: Manifest | Recipe) -> bool:
-    return isinstance(content, Recipe) or content.build is not None
-
-
 def _expected(folder: Path) -> _Shards:
     try:
         found = manifest.load_manifest(folder)
-        return _Shards(found.format, found.classes, found.shards)
+        return _Shards(found.format, found, found.shards)
     except ManifestError:
         recipe = manifest.load_recipe(folder)
     if recipe is None:
@@ -161,11 +174,14 @@ def _expected(folder: Path) -> _Shards:
     return _Shards(recipe.format, None, tuple(Shard(name, 0, 0, "") for name in names))
 
 
-def _check_shards(folder: Path, expected: _Shards, decode: bool, count: int | None) -> list[Damage]:
-    args = (folder, expected.format, expected.classes, decode)
+def _check_shards(
+    folder: Path, expected: _Shards, shards: Iterable[Shard], decode: bool, count: int | None
+) -> list[Damage]:
+    shards = list(shards)
+    args = (folder, expected.format, expected.manifest, decode)
     found: list[Damage] = []
-    with progress.bar(sum(shard.records for shard in expected.shards), "verifying") as bar:
-        for damages in workers.run(_Checker, args, expected.shards, workers.count(count), bar.update):
+    with progress.bar(sum(shard.records for shard in shards), "verifying") as bar:
+        for damages in workers.run(_Checker, args, shards, workers.count(count), bar.update):
             found += damages
     return sorted(found, key=lambda damage: (damage.file, damage.record or 0, damage.byte or 0))
 
@@ -173,8 +189,8 @@ def _check_shards(folder: Path, expected: _Shards, decode: bool, count: int | No
 class _Checker:
     """Checks a shard; the handler of a worker process. A Shard without a sum is checked by what it says of itself."""
 
-    def __init__(self, folder: Path, format: str, classes: tuple[str, ...] | None, decode: bool):
-        self._folder, self._format, self._classes, self._decode = folder, format, classes, decode
+    def __init__(self, folder: Path, format: str, known: Manifest | None, decode: bool):
+        self._folder, self._format, self._manifest, self._decode = folder, format, known, decode
 
     def __call__(self, shard: Shard, report: Callable[[int], object]) -> list[Damage]:
         try:
@@ -211,6 +227,9 @@ class _Checker:
             faults.append(formats.Fault(None, min(size_bytes, shard.size_bytes), problem))
         elif not faults and files.sha256(path) != shard.sha256:
             faults.append(self._between_records(path))
+        index = formats.load_index(path, size_bytes)
+        if not faults and index is not None and len(index) != shard.records:
+            faults.append(formats.Fault(None, None, f"{len(index)} records, its manifest says {shard.records}"))
         return faults
 
     def _between_records(self, path: Path) -> formats.Fault:
@@ -239,23 +258,24 @@ class _Checker:
         for i in range(len(shard)):
             payload = shard.get(i)
             try:
-                self._decode_whole(sample.unpack(payload))
+                self._show(sample.unpack(payload))
             except (RecordError, BadSampleError) as error:
                 yield Damage(path.name, i, shard.place(i).offset, sample.key_of(payload), str(error))
 
-    def _decode_whole(self, record: Record) -> None:
-        shape = (record.height, record.width, record.channels)
-        if self._classes is not None and self._classes[record.label : record.label + 1] != (record.synset,):
-            raise RecordError(f"label {record.label} is not that of {record.synset!r}")
-        if record.format == RAW:
-            if len(record.encoded) != np.prod(shape):
-                raise RecordError(f"{len(record.encoded)} bytes for {shape} pixels")
-        elif (decoded := jpeg.decode(record.encoded, record.channels).shape) != shape:
-            raise RecordError(f"an image of {decoded} pixels for {shape}")
+    def _show(self, record: Record) -> None:
+        """Decode all of a record, in the way in which the loader decodes a part of it."""
+        if self._manifest is None:  # all records are packed again in any case
+            return
+        check(record, self._manifest)
+        whole = Region(0, 0, record.height, record.width)
+        pixels = views.decode_region(record, self._manifest.channels, whole)
+        # By other ways than ours to the same pixels: with restart segments, what was put together of them.
+        if record.can_be_cut and not np.array_equal(pixels, views.decode(record, self._manifest.channels)):
+            raise RecordError("its restart segments show another image than the whole JPEG")
 
 
-def _repair(folder: Path, damages: list[Damage], src: _Src, count: int | None) -> tuple[str, ...]:
-    """Make again what is damaged, from ``src``; the names of the files."""
+def _repair(folder: Path, damages: list[Damage], src: _Src, decode: bool, count: int | None) -> set[str]:
+    """Make again what is damaged, from ``src``; the names of those that were written."""
     try:
         found = manifest.load_manifest(folder)
         recipe = found.build
@@ -264,22 +284,36 @@ def _repair(folder: Path, damages: list[Damage], src: _Src, count: int | None) -
     if recipe is None:
         raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again")
     options = _options(recipe, count)
-    files = {damage.file for damage in damages}
-    if found is None or output.QUARANTINE in files:
+    damaged = {damage.file for damage in damages}
+    written: set[str] = set()
+    if found is None or damaged & {output.QUARANTINE, manifest.NAME}:
         # Only a whole build knows all that they say.
         _refuse_other_source(src, recipe, options)
-        (folder / manifest.NAME).unlink(missing_ok=True)
+        for name in (manifest.NAME, manifest.RECIPE_NAME, output.QUARANTINE):
+            (folder / name).unlink(missing_ok=True)
+        manifest.save(recipe, folder)
         build.build_shards(src[0], folder, labels=src[1], **asdict(options))
-        return tuple(sorted({*files, manifest.NAME}))
+        return {name for name in (*damaged, manifest.NAME) if (folder / name).exists()}
     with output.writing(folder), output.locked(folder) as lock:
         output.tidy(folder)
-        if manifest.RECIPE_NAME in files:
+        if manifest.RECIPE_NAME in damaged:
             manifest.save(recipe, folder)
-        damaged = [shard for shard in found.shards if files & {shard.name, shard.name + formats.INDEX_SUFFIX}]
-        broken = [shard for shard in damaged if not _is_sound(folder, found.format, shard)]
+            written.add(manifest.RECIPE_NAME)
+        checker = _Checker(folder, found.format, found, decode)
+        broken = []
+        for shard in _Shards(found.format, found, found.shards).touched(damaged):
+            if not _is_sound(folder, shard):
+                broken.append(shard)
+                continue
+            # Then its index is made again, if that is what is damaged.
+            if formats.rewrite_index(found.format, folder / shard.name):
+                written.add(shard.name + formats.INDEX_SUFFIX)
+            if checker(shard, lambda images: None):
+                broken.append(shard)
         if broken:
             _pack_again(folder, broken, src, recipe, options, lock)
-    return tuple(sorted(files))
+            written |= damaged & {shard.name + suffix for shard in broken for suffix in ("", formats.INDEX_SUFFIX)}
+    return written
 
 
 def _options(recipe: Recipe, count: int | None) -> BuildOptions:
@@ -290,13 +324,13 @@ def _options(recipe: Recipe, count: int | None) -> BuildOptions:
     )  # fmt: skip
 
 
-def _is_sound(folder: Path, format: str, shard: Shard) -> bool:
-    """Whether a shard itself is whole; then its index is made again."""
-    path = folder / shard.name
-    if not path.exists() or output.describe(path, shard.records) != shard:
+def _is_sound(folder: Path, shard: Shard) -> bool:
+    """Whether a shard itself is as its manifest says."""
+    try:
+        status = (folder / shard.name).stat()
+        return status.st_size == shard.size_bytes and files.sha256(folder / shard.name) == shard.sha256
+    except OSError:
         return False
-    formats.rewrite_index(format, path)
-    return True
 
 
 def _pack_again(

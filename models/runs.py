@@ -9,11 +9,15 @@ DIR/saved_model/STEP/       the SavedModel of the best, of that step, with run.j
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import re
+import reprlib
 import shutil
+import stat
+from collections.abc import Container
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -21,7 +25,7 @@ from typing import Any, NamedTuple, get_type_hints
 import tensorflow.compat.v1 as tf
 
 from models import NETWORKS, ModelError
-from models.recipes import Variant
+from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, Variant
 
 RUN = "run.json"
 HISTORY = "history.json"
@@ -32,6 +36,9 @@ SAVED_MODEL = "saved_model"
 Entry = dict[str, Any]
 """``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, and with evaluation data
 ``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
+
+_MAX_BYTES = 2**25
+"""Of a file of JSON: a million classes, or as many epochs as nobody trains."""
 
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
@@ -96,14 +103,7 @@ def load_description(folder: Path) -> Description:
     """What was trained in ``folder``. Raises ModelError where that is not to be found."""
     path = folder / RUN
     try:
-        content = json.loads(path.read_bytes())
-        content["classes"] = tuple(content["classes"])
-        content["variant"] = Variant(**content["variant"])
-        description = Description(**content)
-        for name, kind in get_type_hints(Description).items():
-            if not isinstance(getattr(description, name), getattr(kind, "__origin__", kind)):
-                raise ValueError(f"its {name} is {getattr(description, name)!r}")
-        NETWORKS[description.model]
+        return _description(_read(path))
     except OSError as error:
         raise ModelError(
             f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
@@ -114,7 +114,49 @@ def load_description(folder: Path) -> Description:
             f"{path}: its content is none of this version's ({error}): put back the file that train.py wrote, "
             "or train anew in another --model-dir"
         ) from error
+
+
+def _description(content: Any) -> Description:
+    """The description of a file's content. Raises ValueError, LookupError or TypeError where it is none."""
+    description = Description(
+        **{**content, "classes": _texts(content["classes"]), "variant": Variant(**content["variant"])}
+    )
+    for of in (description, description.variant):
+        for name, kind in get_type_hints(type(of)).items():
+            value = getattr(of, name)
+            # Not isinstance: a truth value would be a number.
+            if type(value) is not getattr(kind, "__origin__", kind) or not _is_possible(name, value):
+                raise ValueError(f"its {name} is {reprlib.repr(value)[:100]}")
     return description
+
+
+def _texts(content: Any) -> tuple[str, ...]:
+    texts = tuple(content)
+    if not isinstance(content, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError("its classes are no list of names")
+    "".join(texts).encode()  # a lone surrogate is a ValueError
+    return texts
+
+
+_CHOICES: dict[str, Container[Any]] = {
+    "model": NETWORKS,
+    "channels": (1, 3),
+    "optimizer": OPTIMIZERS,
+    "pixel_range": PIXEL_RANGES,
+    "initializer": INITIALIZERS,
+}
+
+_RANGES = {
+    "image_size": (1, 10_000),
+    "records": (1, 2**63),
+    "batch_size": (1, 1_000_000),
+    "seed": (0, 2**64 - 1),
+}
+
+
+def _is_possible(name: str, value: Any) -> bool:
+    low, high = _RANGES.get(name, (0, 0))
+    return (name not in _RANGES or low <= value <= high) and (name not in _CHOICES or value in _CHOICES[name])
 
 
 class Start(NamedTuple):
@@ -180,7 +222,7 @@ def load_history(folder: Path, steps: int) -> list[Entry]:
     """
     path = folder / HISTORY
     try:
-        content = json.loads(path.read_bytes())
+        content = _read(path)
         if not isinstance(content, list):
             raise ValueError("it is no list")
         entries = [_entry(each) for each in content]
@@ -202,7 +244,7 @@ def load_best(folder: Path) -> Entry | None:
     """The history's entry of the checkpoint in ``best``; None where there is none, or it cannot be told."""
     steps = _saved_steps(folder / BEST)
     try:
-        entry = _entry(json.loads((folder / BEST / ENTRY).read_bytes()))
+        entry = _entry(_read(folder / BEST / ENTRY))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return entry if steps[:1] == [entry["step"]] and "eval_top1" in entry else None
@@ -293,10 +335,18 @@ def _is_no_index(file: Path) -> bool:
 
 def _entry(content: Any) -> Entry:
     """An entry as it was written. Raises ValueError, LookupError or TypeError."""
-    numbers = [content["step"], *(content[name] for name in content if name.startswith("eval_"))]
-    if not all(number is None or math.isfinite(number) for number in numbers):
+    if type(content["step"]) is not int or not 0 <= content["step"] < 2**63:
+        raise ValueError(f"a step is {reprlib.repr(content['step'])[:100]}")
+    numbers = [content[name] for name in content if name in ("epoch", "loss", "top1") or name.startswith("eval_")]
+    if not all(value is None or _is_finite(value) for value in numbers):
         raise ValueError("a number is none")
-    return {**content, "step": int(content["step"])}
+    if any(content.get(name, 0) is None for name in ("eval_top1", "eval_top5")):
+        raise ValueError("a rate is none")
+    return dict(content)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _place(file: Path, target: Path, may_link: bool) -> None:
@@ -312,6 +362,34 @@ def _place(file: Path, target: Path, may_link: bool) -> None:
     with open(unfinished, "rb") as written:
         os.fsync(written.fileno())
     unfinished.replace(target)
+
+
+def _read(path: Path) -> Any:
+    """The content of a file of JSON.
+
+    Raises OSError, also where it is no regular file or a large one; ValueError or RecursionError where it is no JSON,
+    or one with a name twice or NaN.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would keep its reader waiting
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            raise OSError(errno.EINVAL, f"no regular file of at most {_MAX_BYTES:,} bytes", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return json.loads(file.read(), object_pairs_hook=_object, parse_constant=_refuse_constant)
+    finally:
+        os.close(descriptor)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _write(path: Path, content: Any) -> None:

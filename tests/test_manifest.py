@@ -12,8 +12,8 @@ from ingest.manifest import Manifest, Recipe, Shard, load_manifest, load_recipe,
 MANIFEST = Manifest(
     version=1, format="lmdb", encoding="keep", resize=None, quality=None, channels=3, records=5, quarantined=1,
     converted={"PNG P": 2}, classes=("caf\u00e9", "n02119789"), seed=7,
-    shards=(Shard("00000-of-00002.lmdb", 3, 100, "ab"), Shard("00001-of-00002.lmdb", 2, 90, "cd")),
-    build=Recipe("ef", "lmdb", 2, "keep", None, None, 7),
+    shards=(Shard("00000-of-00002.lmdb", 3, 100, "ab" * 32), Shard("00001-of-00002.lmdb", 2, 90, "cd" * 32)),
+    build=Recipe("ef" * 32, "lmdb", 2, "keep", None, None, 7),
 )  # fmt: skip
 
 

@@ -3,18 +3,19 @@
 A shard is two files: NAME, as its format has it, and NAME.index, where each payload lies and its checksum. With the
 index every format is read in the same way: mapped into memory, at random, and checked.
 
-To add a format, add a module with two functions:
+To add a format, add a module with three functions:
 
     write(path, payloads) -> None     write a file of any number of payloads, bytes each; OSError if that fails
     find(data) -> places              a Place for each payload in a file's bytes, in order, by what the format itself
                                       says; RecordError, saying what is wrong and at which byte, where it is damaged
+    fits(data, index) -> bool         whether an index has the places that the format itself says, as far as that can be
+                                      told without reading the payloads
 
 A file's bytes are a function of its payloads alone.
 """
 
 from __future__ import annotations
 
-import builtins
 import importlib
 import mmap
 import pkgutil
@@ -70,6 +71,7 @@ class Format(Protocol):
 
     write: Callable[[Path, Iterable[bytes]], None]
     find: Callable[[memoryview], Iterator[Place]]
+    fits: Callable[[memoryview, np.ndarray], bool]
 
 
 class Shard:
@@ -77,6 +79,7 @@ class Shard:
 
     def __init__(self, data: memoryview | files.Ranges, index: np.ndarray):
         self._data, self._index = data, index
+        self._map = data.obj if isinstance(data, memoryview) and isinstance(data.obj, mmap.mmap) else None
         self._is_checked = bytearray(len(index))
 
     def __len__(self) -> int:
@@ -95,8 +98,11 @@ class Shard:
         return payload
 
     def unchecked(self, i: int) -> Buffer:
-        """Record ``i`` as it is."""
+        """Record ``i`` as it is. Raises RecordError where its file has been cut short since it was opened."""
         place = self.place(i)
+        # Beyond the end of its file, mapped memory kills the process that reads it.
+        if self._map is not None and self._map.size() < len(self._data):
+            raise RecordError(f"the file was cut short while it was read, to {self._map.size()} bytes")
         return self._data[place.offset : place.offset + place.size_bytes]
 
     def place(self, i: int) -> Place:
@@ -105,7 +111,7 @@ class Shard:
 
     def close(self) -> None:
         """Let go of the file; it is unmapped when nobody holds a view of it any more."""
-        self._data = memoryview(b"")
+        self._data, self._map = memoryview(b""), None
 
 
 def load(name: str) -> Format:
@@ -125,13 +131,13 @@ def write(name: str, path: Path, payloads: Iterable[bytes]) -> Written:
 
 
 def open(name: str, path: Path) -> Shard:
-    """Open a shard of the format ``name``. An index that is missing or damaged is made again.
+    """Open a shard of the format ``name``. An index that is missing, damaged or another file's is made again.
 
     Raises OSError, or RecordError where there is no index and the file's own structure is damaged.
     """
     data = mapped(path)
     index = load_index(path, len(data))
-    if index is None:
+    if index is None or not load(name).fits(data, index):
         content = _sealed(load(name).find(data))
         # A dataset that cannot be written to is read all the same.
         with suppress(OSError):
@@ -184,17 +190,26 @@ def _is_sound(data: memoryview, place: Place) -> bool:
 def load_index(path: Path, size_bytes: int) -> np.ndarray | None:
     """The index of the shard ``path``, or None where it is missing, damaged, or of a file longer than this one."""
     try:
-        index = _unsealed(index_path(path).read_bytes())
+        # In both formats a record takes as much in its shard as in the index, without its payload.
+        index = _unsealed(files.read_small(index_path(path), size_bytes + _SEAL.size))
     except OSError:
         return None
-    if index is None or (len(index) and int((index["offset"] + index["size"]).max()) > size_bytes):
+    if index is None:
         return None
-    return index
+    offset, size = index["offset"], index["size"]
+    # Not their sum, which may be beyond 64 bits.
+    is_within = (offset <= size_bytes) & (size <= size_bytes - np.minimum(offset, size_bytes))
+    return index if is_within.all() else None
 
 
-def rewrite_index(name: str, path: Path) -> None:
-    """Make the index of a sound shard again."""
-    atomic.write(index_path(path), _sealed(load(name).find(mapped(path))))
+def rewrite_index(name: str, path: Path) -> bool:
+    """Make the index of a sound shard again; whether it was another before."""
+    content = _sealed(load(name).find(mapped(path)))
+    with suppress(OSError):
+        if files.read_small(index_path(path), len(content)) == content:
+            return False
+    atomic.write(index_path(path), content)
+    return True
 
 
 def index_path(path: Path) -> Path:
@@ -203,16 +218,22 @@ def index_path(path: Path) -> Path:
 
 
 def mapped(path: Path) -> memoryview:
-    """The bytes of a file, mapped into memory."""
-    with builtins.open(path, "rb") as file:
+    """The bytes of a regular file, mapped into memory. Raises OSError."""
+    with files.open_regular(path) as file:
         # Nothing cannot be mapped.
         is_empty = file.seek(0, 2) == 0
         return memoryview(b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _sealed(places: Iterator[Place]) -> bytes:
-    content = np.array(list(places), _INDEX).tobytes()
+    content = np.fromiter(map(_indexable, places), _INDEX).tobytes()
     return content + _SEAL.pack(crc32c(content))
+
+
+def _indexable(place: Place) -> Place:
+    if place.size_bytes >= 2**32:
+        raise RecordError(f"byte {place.offset}: a record of {place.size_bytes} bytes, more than an index can say")
+    return place
 
 
 def _unsealed(content: bytes) -> np.ndarray | None:

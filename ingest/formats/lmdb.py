@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lmdb
+import numpy as np
 from crc32c import crc32c
 
+from ingest.compiled import compiled
 from ingest.errors import RecordError
 from ingest.formats import Place
 
@@ -35,8 +37,12 @@ _MAGIC = 0xBEEFC0DE
 _NO_PAGE = 2**64 - 1
 _BRANCH, _LEAF = 1, 2
 _OWN_PAGES = 1
-_NODE = struct.Struct("<IHH")
-_PAGE_NUMBER = struct.Struct("<Q")
+_NODE_BYTES, _KEY_BYTES = 8, 8
+
+_MAX_DEPTH = 32
+"""Of a tree, to the library (CURSOR_STACK)."""
+
+_MIN_NODE_BYTES = _NODE_BYTES + _KEY_BYTES
 
 
 def write(path: Path, payloads: Iterable[bytes]) -> None:
@@ -51,18 +57,21 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
 
 def find(data: memoryview) -> Iterator[Place]:
     """Where each payload lies, by the tree. Raises RecordError where it is damaged."""
-    snapshot = max((_snapshot(data, at) for at in (0, mmap.PAGESIZE)), key=lambda snapshot: snapshot.number)
-    number = 0
-    try:
-        for key, start, end in _values(data, snapshot, snapshot.root, snapshot.depth):
-            if key != _key(number) or end > len(data):
-                break
-            yield Place(start, end - start, crc32c(data[start:end]))
-            number += 1
-    except struct.error as error:
-        raise RecordError("a page of the tree is damaged, or the file is cut short") from error
-    if number < snapshot.records:
+    snapshot, places = _places(data)
+    for start, size in places.tolist():
+        yield Place(start, size, crc32c(data[start : start + size]))
+    if len(places) != snapshot.records:
         raise RecordError("the next record is not in the tree, or not whole: a page is damaged, or the file cut short")
+
+
+def fits(data: memoryview, index: np.ndarray) -> bool:
+    """Whether the payloads of ``index`` are those of the tree."""
+    try:
+        snapshot, places = _places(data)
+    except RecordError:
+        return False
+    found = np.stack([index["offset"].astype(np.int64), index["size"].astype(np.int64)], axis=1)
+    return len(places) == snapshot.records and np.array_equal(found, places)
 
 
 class _Snapshot(NamedTuple):
@@ -85,22 +94,88 @@ def _snapshot(data: memoryview, at: int) -> _Snapshot:
     return _Snapshot(page_bytes, depth, records, root, number)
 
 
-def _values(data: memoryview, tree: _Snapshot, page: int, depth: int) -> Iterator[tuple[bytes, int, int]]:
-    """Keys, and where their values start and end, below a page."""
-    if page == _NO_PAGE or depth == 0:
-        return
-    at = page * tree.page_bytes
-    flags, lower = struct.unpack_from("<10xHH", data, at)
-    for place in struct.unpack_from(f"<{max(lower - _HEADER_BYTES, 0) // 2}H", data, at + _HEADER_BYTES):
-        size, node_flags, key_size = _NODE.unpack_from(data, at + place)
+def _places(data: memoryview) -> tuple[_Snapshot, np.ndarray]:
+    """The snapshot that holds, and where the payloads in its tree lie and their sizes, int64 [records, 2]; fewer than
+    there should be where the tree is damaged, one more where it has more. Raises RecordError where there is none."""
+    snapshot = max((_snapshot(data, at) for at in (0, mmap.PAGESIZE)), key=lambda snapshot: snapshot.number)
+    if snapshot.depth > _MAX_DEPTH or snapshot.records * _MIN_NODE_BYTES > len(data):
+        raise RecordError(f"a tree of {snapshot.depth} levels and {snapshot.records} records in {len(data)} bytes")
+    if snapshot.root == _NO_PAGE or snapshot.depth == 0:
+        return snapshot, np.empty((0, 2), np.int64)
+    root = min(snapshot.root, 2**62)
+    return snapshot, _walk(np.frombuffer(data, np.uint8), snapshot.page_bytes, root, snapshot.depth, snapshot.records)
+
+
+@compiled
+def _walk(data: np.ndarray, page_bytes: int, root: int, depth: int, records: int) -> np.ndarray:
+    """Where the values below the page ``root`` begin, and their sizes, int64 [values, 2]; up to the first that is not
+    sound: whose key is not its number, which ends behind the file, or whose page is no page or was met before. One more
+    than ``records`` at most."""
+    found = np.empty((records + 1, 2), np.int64)
+    pages = len(data) // page_bytes
+    is_met = np.zeros(pages, np.bool_)
+    # Of each level: its page's first byte, and which of the page's nodes is next.
+    starts, nodes = np.zeros(depth, np.int64), np.zeros(depth, np.int64)
+    if root >= pages:
+        return found[:0]
+    starts[0], is_met[root] = root * page_bytes, True
+    level, n, total = 0, 0, 0
+    while level >= 0 and n <= records:
+        page = starts[level]
+        flags, lower = _number(data, page + 10, 2), _number(data, page + 12, 2)
+        at = _HEADER_BYTES + 2 * nodes[level]
+        if at + 2 > min(lower, page_bytes):
+            level -= 1
+            continue
+        nodes[level] += 1
+        node = _number(data, page + at, 2)
+        if node + _NODE_BYTES > page_bytes:
+            break
+        node += page
         if flags & _BRANCH:
-            yield from _values(data, tree, size | node_flags << 32, depth - 1)
-        elif flags & _LEAF:
-            start = at + place + _NODE.size + key_size
-            key = bytes(data[start - key_size : start])
-            if node_flags & _OWN_PAGES:
-                start = _PAGE_NUMBER.unpack_from(data, start)[0] * tree.page_bytes + _HEADER_BYTES
-            yield key, start, start + size
+            below = _number(data, node, 6)
+            if level + 1 == depth or below >= pages or is_met[below]:
+                break
+            is_met[below] = True
+            level += 1
+            starts[level], nodes[level] = below * page_bytes, 0
+            continue
+        size, start = _number(data, node, 4), node + _NODE_BYTES + _KEY_BYTES
+        if not flags & _LEAF or level + 1 < depth or start > len(data) or not _is_key(data, node, n):
+            break
+        if _number(data, node + 4, 2) & _OWN_PAGES:
+            first = _number(data, start, 8) if start + 8 <= len(data) else -1
+            if not 0 <= first < pages:
+                break
+            start = first * page_bytes + _HEADER_BYTES
+        # All of them fit the file; or pages are shared, and reading each would take for ever.
+        total += size
+        if start + size > len(data) or total > len(data):
+            break
+        found[n] = start, size
+        n += 1
+    return found[:n]
+
+
+@compiled
+def _is_key(data: np.ndarray, node: int, number: int) -> bool:
+    """Whether a node's key is the decimal digits of ``number``."""
+    if _number(data, node + 6, 2) != _KEY_BYTES:
+        return False
+    for i in range(node + _NODE_BYTES + _KEY_BYTES - 1, node + _NODE_BYTES - 1, -1):
+        if data[i] != 48 + number % 10:
+            return False
+        number //= 10
+    return number == 0
+
+
+@compiled
+def _number(data: np.ndarray, at: int, size: int) -> int:
+    """A little-endian number of ``size`` bytes; of eight, one that may be below zero."""
+    result = np.int64(0)
+    for i in range(size):
+        result |= np.int64(data[at + i]) << (8 * i)
+    return result
 
 
 def _write(path: Path, payloads: Iterable[bytes]) -> None:

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from crc32c import crc32c
 
 from ingest.errors import RecordError
@@ -22,6 +23,9 @@ from ingest.formats import Place
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
+
+_BEFORE = _LENGTH.size + _CRC.size
+"""Bytes of a record before its payload."""
 
 
 def write(path: Path, payloads: Iterable[bytes]) -> None:
@@ -38,7 +42,7 @@ def find(data: memoryview) -> Iterator[Place]:
     """Where each payload lies. Raises RecordError where the records do not follow one another to the end."""
     at = 0
     while at < len(data):
-        start = at + _LENGTH.size + _CRC.size
+        start = at + _BEFORE
         length = data[at : at + _LENGTH.size]
         if start > len(data) or _CRC.unpack_from(data, at + _LENGTH.size)[0] != _masked(crc32c(length)):
             raise RecordError(f"byte {at}: its length is damaged, or the file is cut short")
@@ -47,6 +51,13 @@ def find(data: memoryview) -> Iterator[Place]:
             raise RecordError(f"byte {at}: the file is cut short: it ends before the record does")
         yield Place(start, end - start, _unmasked(_CRC.unpack_from(data, end)[0]))
         at = end + _CRC.size
+
+
+def fits(data: memoryview, index: np.ndarray) -> bool:
+    """Whether the payloads of ``index`` lie as records do, from the file's first byte to its last."""
+    starts = index["offset"].astype(np.int64) - _BEFORE
+    ends = index["offset"].astype(np.int64) + index["size"] + _CRC.size
+    return bool(np.array_equal(np.append(starts, len(data)), np.append(0, ends)))
 
 
 def _masked(crc: int) -> int:

@@ -15,7 +15,7 @@ prepare.py      which of these a file needs
 """
 
 from ingest.jpeg.codec import decode, decode_cut, decode_region, encode
-from ingest.jpeg.markers import MAX_PIXELS, read_header
+from ingest.jpeg.markers import MAX_PIXELS, START, read_header, refuse_many_scans
 from ingest.jpeg.orientation import AS_STORED, turned
 from ingest.jpeg.prepare import CONVERSION_QUALITY, Pixels, Prepared, encode_pixels, prepare, read_pixels
 from ingest.jpeg.region import Cut, Region, cut_region
@@ -24,6 +24,7 @@ __all__ = [
     "AS_STORED",
     "CONVERSION_QUALITY",
     "MAX_PIXELS",
+    "START",
     "Cut",
     "Pixels",
     "Prepared",
@@ -37,5 +38,6 @@ __all__ = [
     "prepare",
     "read_header",
     "read_pixels",
+    "refuse_many_scans",
     "turned",
 ]

@@ -34,6 +34,12 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 _JFIF_BYTES, _ADOBE_BYTES = 14, 12
 """What libjpeg wants of either segment: it looks at shorter ones as if they were not there."""
 
+# A decoder goes through the whole image for each scan, of which a few bytes can make thousands. Encoders make ten, or
+# at most one for each of a block's 64 coefficients.
+_USUAL_SCANS, _MAX_SCANNED_PIXELS = 64, 64 * MAX_PIXELS
+
+_SCAN_BYTES = 10  # of a scan's header, at the least
+
 
 class Segment(NamedTuple):
     """A marker, its payload, the byte behind it, and how many stray bytes lie before it."""
@@ -201,6 +207,16 @@ def with_known_colors(data: bytes, header: Header) -> tuple[bytes, Header]:
     at = header.adobe_at + 11
     data = b"".join((data[:at], bytes((usual,)), data[at + 1 :]))
     return data, header._replace(adobe=data[header.adobe_at : header.adobe_at + len(header.adobe or b"")])
+
+
+def refuse_many_scans(data: bytes, header: Header) -> None:
+    """Raise BadSampleError where a JPEG has so many scans that decoding it would take too long."""
+    # In coded data no such bytes can be: what is counted too much are thumbnails, in files of a few scans. To count
+    # takes 4 % of the time of packing: not where there are too few bytes for too many scans.
+    most = len(data) // _SCAN_BYTES
+    scans = data.count(SCAN) if most * header.height * header.width > _MAX_SCANNED_PIXELS else 0
+    if scans > _USUAL_SCANS and scans * header.height * header.width > _MAX_SCANNED_PIXELS:
+        raise BadSampleError(f"{scans} scans of {header.width} x {header.height} pixels would take too long to decode")
 
 
 def write_segment(marker: int, payload: bytes) -> bytes:

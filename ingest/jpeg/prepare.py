@@ -15,15 +15,14 @@ from ingest.errors import BadSampleError, RecordError
 from ingest.jpeg.codec import decode, decode_any, decode_region, decode_strictly, encode
 from ingest.jpeg.markers import (
     END,
-    MAX_PIXELS,
     PROGRESSIVE,
-    SCAN,
     SOF0,
     SOF1,
     SOF2,
     START,
     Header,
     read_header,
+    refuse_many_scans,
     with_known_colors,
 )
 from ingest.jpeg.orientation import AS_STORED, read_orientation
@@ -43,12 +42,6 @@ _REMEDY = "convert it to a usual JPEG or PNG"
 
 # Luma sampling factors whose chroma (1x1) libjpeg-turbo's API calls 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 and 4:4:1.
 _LUMA_SAMPLINGS = {(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (1, 4)}
-
-# A decoder goes through the whole image for each scan, of which a few bytes can make thousands. Encoders make ten, or
-# at most one for each of a block's 64 coefficients.
-_USUAL_SCANS, _MAX_SCANNED_PIXELS = 64, 64 * MAX_PIXELS
-
-_SCAN_BYTES = 10  # of a scan's header, at the least
 
 _ENDLESS, _STRAY = "without end marker", "with stray bytes"
 
@@ -167,12 +160,7 @@ def _jpeg_header(data: bytes) -> tuple[Header | None, bytes]:
         raise BadSampleError(f"a JPEG of a process that decoders lack (SOF{header.frame & 15}): {_REMEDY}")
     if header.precision != 8:
         raise BadSampleError(f"a JPEG of {header.precision} bits a sample, not 8: {_REMEDY}")
-    # In coded data no such bytes can be: what is counted too much are thumbnails, in files of a few scans. To count
-    # takes 4 % of the time of packing: not where there are too few bytes for too many scans.
-    most = len(data) // _SCAN_BYTES
-    scans = data.count(SCAN) if most * header.height * header.width > _MAX_SCANNED_PIXELS else 0
-    if scans > _USUAL_SCANS and scans * header.height * header.width > _MAX_SCANNED_PIXELS:
-        raise BadSampleError(f"{scans} scans of {header.width} x {header.height} pixels would take too long to decode")
+    refuse_many_scans(data, header)
     data, header = with_known_colors(data, header)
     return header, data
 

@@ -124,7 +124,7 @@ def _cut(
 def _copy(data: np.ndarray, start: int, out: np.ndarray, to: int, size: int) -> None:
     # With indexes that have no sign this becomes a block copy; a slice does not, nor do indexes that may be negative.
     for i in range(np.uint64(size)):
-        out[np.uint64(to) + i] = data[np.uint64(start) + i]
+        out[np.uint64(to) + np.uint64(i)] = data[np.uint64(start) + np.uint64(i)]
 
 
 @compiled
