@@ -11,8 +11,9 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from floors below its own.
 FLOORS = [
-    {"errors", "progress", "compiled"},
-    {"files", "sample", "order", "shuffle", "workers", "slots"},
+    {"errors", "compiled", "terminal"},
+    {"progress", "remote", "sample", "order", "shuffle", "workers", "slots"},
+    {"files"},
     {"atomic", "cluster"},
     {"jpeg"},
     {"views"},
@@ -38,7 +39,7 @@ ROOMS = {
     "distributed": {"cluster"},
     "pyarrow": {"sources"},
     "scipy": {"sources"},
-    "upath": {"files"},
+    "upath": {"remote"},
     "tqdm": {"progress"},
     "tensorpack": {"stream", "loaders"},
     "tensorflow": {"feed", "loaders"},

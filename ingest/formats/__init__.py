@@ -19,6 +19,7 @@ import importlib
 import mmap
 import pkgutil
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -66,10 +67,12 @@ class Fault(NamedTuple):
 
 
 class Format(Protocol):
-    """What a module here offers."""
+    """What a module here offers; the last two where it can be remote."""
 
     write: Callable[[Path, Iterable[bytes]], None]
     find: Callable[[memoryview], Iterator[Place]]
+    frame: Callable[[Place], slice]
+    framed: Callable[[Buffer, Place], Buffer | None]
 
 
 class Shard:
@@ -108,6 +111,29 @@ class Shard:
         self._data = memoryview(b"")
 
 
+class _Fetched(Shard):
+    """A shard of a remote dataset: no index is trusted; a record counts if the format's own frame around it says so."""
+
+    def __init__(self, kind: Format, data: memoryview | files.Ranges, index: np.ndarray):
+        super().__init__(data, index)
+        self._kind = kind
+
+    def get(self, i: int) -> Buffer:
+        """Record ``i``. A remote one is checked whenever it is read, and read again where it is not right."""
+        place = self.place(i)
+        is_remote = isinstance(self._data, files.Ranges)
+        for pause in (*files.pauses(), None) if is_remote else (None,):
+            frame = self._data[self._kind.frame(place)]
+            payload = self._kind.framed(frame, place)
+            if payload is not None and (self._is_checked[i] or crc32c(payload) == place.crc):
+                self._is_checked[i] = not is_remote
+                return payload
+            if pause is None:
+                break
+            time.sleep(pause)
+        raise RecordError(_WRONG_SUM)
+
+
 def load(name: str) -> Format:
     """The module of the format ``name``, one of NAMES; its library is imported only now."""
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
@@ -140,12 +166,29 @@ def open(name: str, path: Path) -> Shard:
     return Shard(data, cast(np.ndarray, index))
 
 
-def open_remote(path: Path, size_bytes: int) -> Shard:
-    """Open a remote shard; each record is fetched when it is read. Raises OSError, or RecordError for its index."""
-    index = load_index(path, size_bytes)
-    if index is None:
-        raise RecordError(f"its index {index_path(path).name} is missing or damaged")
-    return Shard(files.Ranges(path, size_bytes), index)
+def open_copy(name: str, path: Path, records: int) -> Shard:
+    """Open the local copy of a remote shard that should have so many ``records``.
+
+    Raises OSError, or RecordError where the file's own structure is damaged.
+    """
+    index = load_index(path, path.stat().st_size)
+    if index is None or len(index) != records:
+        index_path(path).unlink(missing_ok=True)  # it is made again
+    shard = open(name, path)
+    return _Fetched(load(name), shard._data, shard._index)
+
+
+def open_remote(name: str, path: Path, size_bytes: int, records: int) -> Shard:
+    """Open a remote shard; each record is fetched when it is read. Raises RecordError for its index, RemoteError."""
+    index_bytes = records * _INDEX.itemsize + _SEAL.size
+    try:
+        content = files.read(index_path(path), 0, index_bytes + 1)
+    except FileNotFoundError as error:
+        raise RecordError(f"its index {index_path(path).name} is missing") from error
+    index = _unsealed(content) if len(content) == index_bytes else None
+    if index is None or (len(index) and int((index["offset"] + index["size"]).max()) > size_bytes):
+        raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard")
+    return _Fetched(load(name), files.Ranges(path, size_bytes), index)
 
 
 def find_faults(name: str, path: Path) -> Iterator[Fault]:

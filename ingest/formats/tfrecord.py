@@ -18,6 +18,7 @@ from crc32c import crc32c
 
 from ingest.errors import RecordError
 from ingest.formats import Place
+from ingest.sample import Buffer
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -47,6 +48,21 @@ def find(data: memoryview) -> Iterator[Place]:
             raise RecordError(f"byte {at}: the file is cut short: it ends before the record does")
         yield Place(start, end - start, _unmasked(_CRC.unpack_from(data, end)[0]))
         at = end + _CRC.size
+
+
+def frame(place: Place) -> slice:
+    """The bytes of a record of which ``place`` says where the payload is."""
+    start = max(0, place.offset - _LENGTH.size - _CRC.size)
+    return slice(start, place.offset + place.size_bytes + _CRC.size)
+
+
+def framed(data: Buffer, place: Place) -> Buffer | None:
+    """The payload in the bytes of a record, or None where they are none whose payload is at ``place``."""
+    head = _LENGTH.size + _CRC.size
+    length = _LENGTH.pack(place.size_bytes)
+    if len(data) != head + place.size_bytes + _CRC.size or data[:head] != length + _CRC.pack(_masked(crc32c(length))):
+        return None
+    return data[head : -_CRC.size] if data[-_CRC.size :] == _CRC.pack(_masked(place.crc)) else None
 
 
 def _masked(crc: int) -> int:
