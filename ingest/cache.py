@@ -80,8 +80,10 @@ def _name(sha256: str) -> str:
 
 
 def _folder() -> Path:
-    given = os.environ.get(FOLDER_VARIABLE)
-    folder = files.local(given or "~/.cache/ingest").absolute()
+    given = os.environ.get(FOLDER_VARIABLE) or "~/.cache/ingest"
+    if "://" in given:
+        raise OptionError(f"{FOLDER_VARIABLE} is {given!r}: give a folder on this machine's disks")
+    folder = files.place(given).absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -51,7 +51,8 @@ class Worker:
             self._process = subprocess.Popen(
                 python(f"from ingest.workers import serve; serve({theirs.fileno()})"),
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # the parent's stdout is for results
+                stdout=_stderr(),  # the parent's stdout is for results
+                stderr=_stderr(),
                 pass_fds=(theirs.fileno(), *descriptors),
                 # Ctrl-C in a terminal is for the parent alone, which then ends its workers.
                 start_new_session=True,
@@ -143,6 +144,15 @@ def python(code: str) -> list[str]:
     """
     path = [str(Path(entry).absolute()) for entry in sys.path]
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
+
+
+def _stderr() -> int:
+    """The descriptor of this process's stderr, or nowhere if it was started without one or has closed it."""
+    try:
+        os.fstat(2)
+    except OSError:
+        return subprocess.DEVNULL
+    return subprocess.DEVNULL if sys.__stderr__ is None else 2
 
 
 def count(workers: int | None) -> int:

@@ -67,10 +67,11 @@ class Fault(NamedTuple):
 
 
 class Format(Protocol):
-    """What a module here offers; the last two where it can be remote."""
+    """What a module here offers; the last three where it can be remote."""
 
     write: Callable[[Path, Iterable[bytes]], None]
     find: Callable[[memoryview], Iterator[Place]]
+    is_chain: Callable[[np.ndarray, int], bool]
     frame: Callable[[Place], slice]
     framed: Callable[[Buffer, Place], Buffer | None]
 
@@ -120,16 +121,20 @@ class _Fetched(Shard):
 
     def get(self, i: int) -> Buffer:
         """Record ``i``. A remote one is checked whenever it is read, and read again where it is not right."""
-        place = self.place(i)
+        return self.unchecked(i) if self._is_checked[i] else self._framed(i)
+
+    def _framed(self, i: int) -> Buffer:
+        place, last = self.place(i), None
         is_remote = isinstance(self._data, files.Ranges)
         for pause in (*files.pauses(), None) if is_remote else (None,):
             frame = self._data[self._kind.frame(place)]
             payload = self._kind.framed(frame, place)
-            if payload is not None and (self._is_checked[i] or crc32c(payload) == place.crc):
+            if payload is not None and crc32c(payload) == place.crc:
                 self._is_checked[i] = not is_remote
                 return payload
-            if pause is None:
+            if pause is None or frame == last:
                 break
+            last = frame
             time.sleep(pause)
         raise RecordError(_WRONG_SUM)
 
@@ -171,8 +176,9 @@ def open_copy(name: str, path: Path, records: int) -> Shard:
 
     Raises OSError, or RecordError where the file's own structure is damaged.
     """
-    index = load_index(path, path.stat().st_size)
-    if index is None or len(index) != records:
+    size_bytes = path.stat().st_size
+    index = load_index(path, size_bytes)
+    if index is None or len(index) != records or not load(name).is_chain(index, size_bytes):
         index_path(path).unlink(missing_ok=True)  # it is made again
     shard = open(name, path)
     return _Fetched(load(name), shard._data, shard._index)
@@ -186,7 +192,7 @@ def open_remote(name: str, path: Path, size_bytes: int, records: int) -> Shard:
     except FileNotFoundError as error:
         raise RecordError(f"its index {index_path(path).name} is missing") from error
     index = _unsealed(content) if len(content) == index_bytes else None
-    if index is None or (len(index) and int((index["offset"] + index["size"]).max()) > size_bytes):
+    if index is None or not load(name).is_chain(index, size_bytes):
         raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard")
     return _Fetched(load(name), files.Ranges(path, size_bytes), index)
 

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from crc32c import crc32c
 
 from ingest.errors import RecordError
@@ -48,6 +49,14 @@ def find(data: memoryview) -> Iterator[Place]:
             raise RecordError(f"byte {at}: the file is cut short: it ends before the record does")
         yield Place(start, end - start, _unmasked(_CRC.unpack_from(data, end)[0]))
         at = end + _CRC.size
+
+
+def is_chain(index: np.ndarray, size_bytes: int) -> bool:
+    """Whether the payloads of ``index``, by offset and size, are those of records one after the other to the end."""
+    head = _LENGTH.size + _CRC.size
+    ends = index["offset"] + index["size"] + _CRC.size
+    starts = np.append(np.uint64(0), ends)
+    return bool((index["offset"] == starts[:-1] + head).all()) and int(starts[-1]) == size_bytes
 
 
 def frame(place: Place) -> slice:
