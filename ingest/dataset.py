@@ -83,6 +83,8 @@ class Dataset:
     def describe(self, i: int, error: Exception) -> RecordError:
         """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
         number, i_in_shard = self._locate(i)
+        if number not in self._open and isinstance(error, RecordError):
+            return error  # of the whole shard, which it names
         key = sample.key_of(self._shard(number).unchecked(i_in_shard))
         where = self.where(i) + (f", key {key!r}" if key is not None else "")
         what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"

@@ -32,6 +32,8 @@ def place(name: str | Path) -> Path:
         from ingest.remote import RemotePath
 
         return cast(Path, RemotePath.of(str(name)))
+    except OptionError:
+        raise
     except (ImportError, ValueError) as error:  # the kind's own library is missing, or the kind is unknown
         raise OptionError(f"{name}: cannot be reached ({error}): pip install 'ingest-toolkit[remote]'") from error
 

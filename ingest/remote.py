@@ -69,7 +69,11 @@ class RemotePath(ProxyUPath):
 
     @classmethod
     def of(cls, path: str | UPath) -> RemotePath:
-        """The place that a URL, or a UPath, says. Raises ValueError or ImportError where nothing can read such places."""
+        """The place that a URL, or a UPath, says.
+
+        Raises ValueError or ImportError where nothing can read such places, OptionError for TIMEOUT_VARIABLE.
+        """
+        seconds()
         return cast(RemotePath, cls._from_upath(UPath(path)))
 
     def stat(self, **options: Any) -> Stat:
@@ -329,10 +333,15 @@ def _status(error: Exception) -> int | None:
     """The HTTP status that an error of aiohttp, botocore or gcsfs, or what it was made of, tells."""
     for cause in _causes(error):
         response = getattr(cause, "response", None)
-        metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
-        for status in (getattr(cause, "status", None), metadata.get("HTTPStatusCode"), getattr(cause, "code", None)):
-            if isinstance(status, int) and 400 <= status < 600:
-                return status
+        status = None
+        if isinstance(response, dict):
+            status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        elif isinstance(cause, aiohttp.ClientResponseError):
+            status = cause.status
+        elif type(cause).__module__.startswith("gcsfs"):
+            status = getattr(cause, "code", None)
+        if str(status).isdecimal() and 400 <= int(status) < 600:
+            return int(status)
     return None
 
 
@@ -364,9 +373,9 @@ def _problem(error: Exception, limit: float) -> str:
     if status is not None:
         names = {member.value: member.phrase for member in http.HTTPStatus}
         return f"HTTP {status} {names.get(status, '')}".rstrip()
-    first = list(_causes(error))[-1]
-    if isinstance(first, asyncio.TimeoutError | TimeoutError):
+    if any(isinstance(cause, asyncio.TimeoutError | TimeoutError) for cause in _causes(error)):
         return f"no answer, or next to none, within {limit:g} s"
+    first = list(_causes(error))[-1]
     return f"cannot be used ({' '.join(str(first).split()) or type(first).__name__})"
 
 
