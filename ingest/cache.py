@@ -2,8 +2,8 @@
 
 Files are named by the SHA-256 of what is in them, so that datasets, runs and worker processes share them. Where the
 limit leaves no space for another shard of a dataset, none of its own is thrown out, since a random order wants all of
-them all the time: the rest is read from the bucket, record by record. Shards of other datasets make space, but only once
-the new one has arrived and is what its manifest says: so nobody loses anything to a dataset that is not what it claims.
+them all the time: the rest is read from the bucket, record by record. Shards of other datasets make space, but only
+once the new one has arrived and is what its manifest says: what is not what it claims costs others nothing.
 
     SHA256.tfrecord           a shard; its index, which is made from it, beside it
     SHA256.tfrecord.part      a shard on its way, as long as it will be

@@ -49,6 +49,7 @@ def guarded(name: str, command: Callable[[], None]) -> int:
     # What ends a program without asking, a scheduler or a shutdown, shall find it as tidy as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     terminal.begin()
+    terminal.open_descriptors()
     try:
         command()
     except KeyboardInterrupt as interrupt:
@@ -392,9 +393,7 @@ def _verify(args: argparse.Namespace) -> None:
         are, them = ("file is", "it") if files == 1 else ("files are", "them")
         remedy = f"mend {them} with 'ingest verify {args.shards} --repair SRC'"
         raise RecordError(f"{args.shards}: {files:,} {are} damaged: {remedy}")
-    say(
-        f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}"
-    )
+    say(f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}")
 
 
 def _convert(args: argparse.Namespace) -> None:

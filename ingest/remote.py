@@ -35,7 +35,7 @@ _PAUSES = (1 / 60, 1 / 30, 1 / 15, 2 / 15, 4 / 15)
 """Between tries, in time limits: 0.5, 1, 2, 4 and 8 s of 30 s."""
 
 _BLOCK_BYTES = 2**23
-"""What a request asks for at most: it is lost where the request fails. Each try asks for a quarter of the one before."""
+"""What a request asks for at most: all of it is lost where the request fails. Each try asks for a quarter of that."""
 
 _LEAST_BYTES = 2**18
 """What must arrive within the time limit, and what the last tries ask for."""
@@ -340,7 +340,7 @@ def _status(error: Exception) -> int | None:
             status = cause.status
         elif type(cause).__module__.startswith("gcsfs"):
             status = getattr(cause, "code", None)
-        if str(status).isdecimal() and 400 <= int(status) < 600:
+        if status is not None and str(status).isdecimal() and 400 <= int(status) < 600:
             return int(status)
     return None
 

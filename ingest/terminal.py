@@ -15,13 +15,17 @@ _failure: OSError | None = None
 
 
 def begin() -> None:
-    """Prepare what a program's whole life needs: see that the descriptors 0 to 2 are open, and forget old failures.
-
-    Where one of them is closed, the next file to be opened would be taken for it: what a library then prints to its
-    stderr would end up in a shard.
-    """
+    """Forget that writing failed, in what was done before by this process."""
     global _failure
     _failure = None
+
+
+def open_descriptors() -> None:
+    """See that the descriptors 0 to 2 are open.
+
+    Where one is not, the next file to be opened would be taken for it: what a library prints to its stderr would end up
+    in a shard, and what workers share would be closed in them.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -30,7 +34,7 @@ def begin() -> None:
 
 
 def printable(text: str) -> str:
-    r"""``text`` on one line: what has no shape, such as line breaks, escapes and marks of direction, as ``\n``, ``\x1b``."""
+    r"""``text`` on one line: what has no shape, such as a line break or an escape, as ``\n`` or ``\x1b``."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)

@@ -30,7 +30,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ingest import terminal
 from ingest.errors import IngestError, OptionError, WorkerError
+
+terminal.open_descriptors()  # before this package opens a file
 
 Handler = Callable[[Any, Callable[[int], object]], Any]
 """Does a task; may call its second argument with the number of images done since the last call."""

@@ -166,7 +166,7 @@ def test_a_remote_record_that_is_not_where_the_index_says_is_refused(
         offset, size, _ = index[i].tolist()
         index["crc"][i] = formats.crc32c(data[offset : offset + size])
     write_index(path, index)
-    with pytest.raises(RecordError, match="00000-of-00005.tfrecord, record 0, .*do not match their checksum"):
+    with pytest.raises(RecordError, match=r"00000-of-00005.tfrecord, record 0, .*do not match their checksum"):
         keys(served.url)
 
 
@@ -205,7 +205,7 @@ def test_nobody_goes_for_what_is_not_what_it_claims(
 def test_files_of_others_in_the_folder_are_left_alone(
     served: Web, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    others = {name: b"x" * 100_000 for name in ("notes.txt", "a.part", "b.tfrecord", "c.lock", "0" * 64, "d/e.tfrecord")}
+    others = dict.fromkeys(("notes.txt", "a.part", "b.tfrecord", "c.lock", "0" * 64, "d/e.tfrecord"), bytes(100_000))
     for name, content in others.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
@@ -222,9 +222,7 @@ def test_files_of_others_in_the_folder_are_left_alone(
     assert not (folder / f"{'f' * 64}.tfrecord.part").exists()
 
 
-def test_what_another_process_is_fetching_is_not_thrown_out(
-    served: Web, folder: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_what_another_process_is_fetching_is_not_thrown_out(served: Web, folder: Path, monkeypatch: pytest.MonkeyPatch):
     shard = ingest.load_manifest(served.root).shards[0]
     part = folder / f"{'e' * 64}.tfrecord.part"
     part.write_bytes(b"x" * shard.size_bytes)
@@ -251,8 +249,8 @@ def test_locks_are_neither_emptied_nor_followed(served: Web, folder: Path, tmp_p
 
 
 HOSTILE_SUMS = [
-    "{victim}", "../victim/x", "..", ".", "", "/", "room", "x\0y", "a/b", "~", "\n", "0" * 63, "0" * 65, "G" * 64, "A" * 64,
-    "\udcff", "x" * 300, "{victim}\n", "con", "\x1b[2J",
+    "{victim}", "../victim/x", "..", ".", "", "/", "room", "x\0y", "a/b", "~", "\n", "0" * 63, "0" * 65, "G" * 64,
+    "A" * 64, "\udcff", "x" * 300, "{victim}\n", "con", "\x1b[2J",
 ]  # fmt: skip
 
 

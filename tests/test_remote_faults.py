@@ -55,7 +55,9 @@ def in_shards(fault: object, times: int) -> object:
 def test_a_web_server_is_read_with_ranges_or_without(served: Web, shards: dict[str, Path], knows_ranges: bool):
     served.knows_ranges = knows_ranges
     assert keys(served.url) == keys(shards["tfrecord"])
-    assert all(count == 1 for path, count in served.asked.items() if path.startswith("GET") and path.endswith(".tfrecord"))
+    assert all(
+        count == 1 for path, count in served.asked.items() if path.startswith("GET") and path.endswith(".tfrecord")
+    )
     name = ingest.load_manifest(served.url).shards[0].name
     content = (shards["tfrecord"] / name).read_bytes()
     place = files.place(f"{served.url}/{name}")
@@ -137,7 +139,7 @@ def test_another_content_is_named(served: Web, shards: dict[str, Path], tmp_path
         return True
 
     served.fault = in_shards(other, 1000)
-    with pytest.raises(RecordError, match="00000-of-00005.tfrecord: its content is not what its manifest says"):
+    with pytest.raises(RecordError, match=r"00000-of-00005.tfrecord: its content is not what its manifest says"):
         keys(served.url)
     assert served.asked["GET /00000-of-00005.tfrecord"] == 2
     served.fault = in_shards(longer, 0)
