@@ -359,7 +359,7 @@ def _is_passing(error: Exception) -> bool:
         return status >= 500 or status in _BUSY
     causes = list(_causes(error))
     names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
-    if "BotoCoreError" in names and "HTTPClientError" not in names:  # such as no credentials
+    if "BotoCoreError" in names and not names & {"HTTPClientError", "ConnectionError"}:  # such as no credentials
         return False
     if "GoogleAuthError" in names and "TransportError" not in names:
         return False

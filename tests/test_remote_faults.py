@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import web
+from upath import UPath
 from web import Web, serving
 
 import ingest
@@ -155,3 +156,24 @@ def test_a_time_limit_that_is_none_is_refused(served: Web, given: str, monkeypat
     monkeypatch.setenv("INGEST_TIMEOUT", given)
     with pytest.raises(OptionError, match=f"INGEST_TIMEOUT is '{given}': give a number of seconds"):
         Dataset(served.url)
+
+
+def test_a_bucket_that_fails_is_asked_again_then_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Of S3, whose library has retries and errors of its own."""
+    monkeypatch.setenv("INGEST_TIMEOUT", "2")
+    with serving(tmp_path) as server:
+        # Options of its own: the library would keep this server for others.
+        place = files.place(UPath("s3://faulty/data", endpoint_url=server.url, key="test", secret="test"))
+        server.fault = web.fail
+        with pytest.raises(RemoteError, match=rf"^{place}/manifest.json: HTTP 503 Service Unavailable, 6 times: "):
+            ingest.load_manifest(place)
+        assert sum(server.asked.values()) == 6
+        server.fault = web.refuse
+        with pytest.raises(RemoteError, match=rf"^{place}/x: HTTP 403 Forbidden: give credentials"):
+            files.read(place / "x")
+        assert sum(server.asked.values()) == 7
+        server.fault = lambda request, body: False
+        with pytest.raises(IngestError, match="no such file"):
+            ingest.load_manifest(place)
+    with pytest.raises(RemoteError, match=rf"^{place}/x: cannot be used \(Could not connect.*\), 6 times: "):
+        files.read(place / "x")
