@@ -22,9 +22,10 @@ try:
     from ingest import progress
 except ModuleNotFoundError as missing:
     sys.exit(f"train.py: error: {sys.executable} has no {missing.name}: make install, then source .venv/bin/activate")
-from ingest.cli import Parser, guarded, place, save, save_json, writable
+from ingest.cli import Parser, guarded, local, place, save, save_json, writable
 from ingest.errors import IngestError, OptionError
 from ingest.manifest import load_manifest
+from ingest.terminal import complain, say
 from models import NETWORKS, ModelError, Network, flags
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _parser() -> Parser:
     parser.add_argument("--model", choices=NETWORKS, metavar="NAME", help=", ".join(NETWORKS))
     parser.add_argument("--data", type=place, metavar="SHARDS", help="what to train on")
     parser.add_argument("--eval-data", type=place, metavar="SHARDS", help="what to evaluate on, after each epoch")
-    parser.add_argument("--model-dir", type=Path, metavar="DIR", help="for checkpoints and TensorBoard's files")
+    parser.add_argument("--model-dir", type=local, metavar="DIR", help="for checkpoints and TensorBoard's files")
     parser.add_argument("--image-size", type=int, metavar="N", help="pixels a side (default: 224; lenet 28)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of order, crops and weights (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: one a core)")
@@ -142,11 +143,11 @@ def _parser() -> Parser:
 
 def _add_uses(group: Any) -> None:
     group.add_argument(
-        "--init-from", type=Path, metavar="CHECKPOINT|SAVEDMODEL", help="or the --model-dir of a training"
+        "--init-from", type=local, metavar="CHECKPOINT|SAVEDMODEL", help="or the --model-dir of a training"
     )
     group.add_argument("--tune", choices=("head", "all"), help="with --init-from: train the last layer alone, or all")
     group.add_argument("--evaluate", action="store_true", help="evaluate --init-from on --eval-data, and end")
-    group.add_argument("--predict", nargs="+", type=Path, metavar="IMAGE", help="the five most likely classes of each")
+    group.add_argument("--predict", nargs="+", type=local, metavar="IMAGE", help="the five most likely classes of each")
     group.add_argument("--features", type=place, metavar="SHARDS", help="what the last layer sees of each record ...")
     group.add_argument("--out", type=writable, metavar="FILE.npz", help="... with keys and labels, to this file")
 
@@ -160,9 +161,9 @@ def _summarize(args: argparse.Namespace) -> None:
     layers = table(args.model, size, channels, classes)
     total = sum(layer.parameters for layer in layers)
     operations = sum(layer.multiply_adds for layer in layers)
-    print(text(layers))
+    say(*text(layers).split("\n"))
     costs = f"{total:,} trainable parameters, {operations:,} multiply-adds"
-    print(f"{args.model}, {size} x {size}, {classes} classes: {costs}")
+    say(f"{args.model}, {size} x {size}, {classes} classes: {costs}")
     rows = [layer._asdict() for layer in layers]
     save_json(
         args.json,
@@ -189,10 +190,10 @@ def _train(args: argparse.Namespace) -> None:
     inputs = _training_inputs(args, job, start)
     evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.description, args.workers)
     for checkpoint, fault in begin.damaged.items():
-        print(f"train.py: {checkpoint}: {fault}: goes on without it", file=sys.stderr)
+        complain(f"train.py: {checkpoint}: {fault}: goes on without it")
     if start:
         more = "" if start < job.steps else ": for more, raise --epochs or --steps"
-        print(f"train.py: {job.folder} has had {start} of {job.steps} steps{more}", file=sys.stderr)
+        complain(f"train.py: {job.folder} has had {start} of {job.steps} steps{more}")
     size = job.description.batch_size
     with (
         _interruptible() as interrupt,
@@ -381,9 +382,9 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
         "history": outcome.history,
     }
     if outcome.waiting is not None:
-        print(f"train.py: {training.limit(outcome.waiting, outcome.seconds)}", file=sys.stderr)
-    print(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}", file=sys.stderr)
-    print(json.dumps(result), flush=True)
+        complain(f"train.py: {training.limit(outcome.waiting, outcome.seconds)}")
+    complain(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}")
+    say(json.dumps(result))
     save_json(args.json, result)
     if training.is_starved(outcome) and args.loader == "ours":
         _advise(args, job)
@@ -409,10 +410,10 @@ def _advise(args: argparse.Namespace, job: Job) -> None:
         found = profile(args.data, ProfileOptions(size, what.image_size, args.workers, _ADVICE_SECONDS))
     except IngestError as error:
         # The training succeeded, whatever becomes of this.
-        print(f"train.py: what to change cannot be told: {error}", file=sys.stderr)
+        complain(f"train.py: what to change cannot be told: {error}")
         return
     for line in report.conclusion(found):
-        print(f"  {line}", file=sys.stderr)
+        complain(f"  {line}")
 
 
 def _measure_device(args: argparse.Namespace) -> None:
@@ -435,7 +436,7 @@ def _measure_device(args: argparse.Namespace) -> None:
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
     result["images_per_second"] = round(training.measure(job, seconds), 1)
-    print(json.dumps(result))
+    say(json.dumps(result))
     save_json(args.json, result)
 
 
@@ -451,7 +452,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     result = {"model": what.model, "records": load_manifest(args.eval_data).records}
     result |= {f"eval_{name}": round(float(metrics[name]), 5) for name in ("top1", "top5")}
     result["eval_loss"] = round(float(metrics["cross_entropy"]), 5)
-    print(json.dumps(result))
+    say(json.dumps(result))
     save_json(args.json, result)
 
 
@@ -465,9 +466,9 @@ def _predict(args: argparse.Namespace) -> None:
             bad[path] = str(error)
     answers = dict(zip(images, _answers(trained, list(images.values())), strict=True))
     for path in filter(answers.get, args.predict):
-        print(path)
+        say(str(path))
         for name, score in answers[path].items():
-            print(f"  {score:>7.2%}  {name}")
+            say(f"  {score:>7.2%}  {name}")
     save_json(args.json, {str(path): answers.get(path) or {"error": bad[path]} for path in args.predict})
     if bad:
         raise IngestError("; ".join(bad.values()))
@@ -526,7 +527,7 @@ def _extract(args: argparse.Namespace) -> None:
     content = io.BytesIO()  # because a ZIP file that finds no room complains once more when it is forgotten
     np.savez(content, features=features, labels=labels, keys=keys, classes=np.array(dataset.manifest.classes))
     save(args.out, content.getbuffer())
-    print(f"{len(features):,} x {features.shape[1]:,} features of {trained.description.model}: {args.out}")
+    say(f"{len(features):,} x {features.shape[1]:,} features of {trained.description.model}: {args.out}")
     save_json(args.json, {"records": len(features), "features": features.shape[1]})
 
 

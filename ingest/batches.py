@@ -21,7 +21,7 @@ import numpy as np
 
 from ingest import order, views
 from ingest.dataset import Dataset
-from ingest.errors import IngestError, OptionError, RecordError, WorkerError
+from ingest.errors import BadSampleError, IngestError, OptionError, RecordError, WorkerError
 from ingest.options import settle
 from ingest.order import MAX_SEED, Span
 from ingest.slots import HELD, Batch, Slots, nameless_memory, slot_bytes
@@ -246,7 +246,7 @@ def _filled_by_workers(
 
 def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
     """Make a view for nothing: what that has compiled is kept on disk, and need not be compiled in each worker."""
-    with suppress(IngestError):  # the worker that meets it will say it in its turn
+    with suppress(BadSampleError, RecordError):  # the worker that meets it will say it in its turn
         views.evaluation_view(dataset[0], np.empty(shape[1:], np.uint8))
 
 

@@ -11,16 +11,16 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ingest import files
+from ingest import files, terminal
 from ingest.errors import IngestError, OptionError, OutputError
-
-_REMOTE = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "s3fs")
+from ingest.terminal import complain, say
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -33,36 +33,49 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with 2 and one line on stderr."""
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        complain(f"{self.prog}: error: {message} (see {self.prog} --help)")
+        sys.exit(2)
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End, after a help or a version."""
+        sys.exit(_ended(self.prog, status))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        say(*message.rstrip("\n").split("\n"))
 
 
 def guarded(name: str, command: Callable[[], None]) -> int:
     """Run ``command``; the exit code, and for an error one line on stderr instead of a traceback."""
     # What ends a program without asking, a scheduler or a shutdown, shall find it as tidy as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    terminal.begin()
+    terminal.open_descriptors()
     try:
         command()
-        sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
-        print(": ".join([name, "interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output, such as head, has had enough. What is left for Python to write at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        complain(": ".join([name, "interrupted", *map(str, interrupt.args)]))
+        return _ended(name, _INTERRUPTED)
     except MemoryError:
-        print(f"{name}: error: not enough memory: use smaller batches or images, or fewer workers", file=sys.stderr)
-        return 1
+        complain(f"{name}: error: not enough memory: use smaller batches or images, or fewer workers")
+        return _ended(name, 1)
     except IngestError as error:
-        print(f"{name}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2 if isinstance(error, OptionError) else 1
-    except Exception as error:
-        # Libraries of buckets have errors of their own, such as that there are no credentials.
-        if type(error).__module__.split(".")[0] not in _REMOTE:
-            raise
-        print(f"{name}: error: a remote place cannot be used: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+        complain(f"{name}: error: {' '.join(str(error).split())}")
+        return _ended(name, 2 if isinstance(error, OptionError) else 1)
+    except Exception:
+        # An error of ours: all of it is wanted, and nothing in it for the terminal to obey.
+        complain(*traceback.format_exc().splitlines())
+        return _ended(name, 1)
+    return _ended(name, 0)
+
+
+def _ended(name: str, code: int) -> int:
+    """The exit code of a program that would end with ``code``: results that could not be written are an error."""
+    failure = terminal.failed()
+    if failure is None or code:
+        return code
+    if not isinstance(failure, BrokenPipeError):  # the reader of our output, such as head, has had enough
+        complain(f"{name}: error: stdout: cannot be written ({failure.strerror}): all else is done")
+    return 1
 
 
 def place(name: str) -> Path:
@@ -73,9 +86,17 @@ def place(name: str) -> Path:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def local(name: str) -> Path:
+    """The type of an argument that names a place on this machine's disks."""
+    try:
+        return files.local(name)
+    except OptionError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def writable(name: str) -> Path:
     """The type of an argument that names a file to write; where there is no place for it, that shows at once."""
-    path = Path(name)
+    path = local(name)
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{name}: a folder, or in a folder that does not exist")
     if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
@@ -137,7 +158,7 @@ def _add_synth(commands: Any) -> None:
         description="Draw a photo set in ImageNet's layout, OUT/train/CLASS/NAME.JPEG and OUT/val/...; no download.",
         epilog="example:\n  ingest synth photos --images 2000",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="a new or empty folder")
+    parser.add_argument("out", metavar="OUT", type=local, help="a new or empty folder")
     parser.add_argument("--classes", type=int, default=8, metavar="N", help="2 to 12 (default: 8)")
     parser.add_argument(
         "--images", type=int, default=2000, metavar="N", help="every fifth for validation (default: 2000)"
@@ -288,7 +309,7 @@ def _synth(args: argparse.Namespace) -> None:
     from ingest.synth import SynthOptions, synthesize
 
     counts = synthesize(args.out, SynthOptions(args.classes, args.images, args.seed))
-    print(f"drew {counts['train']} pictures into {args.out / 'train'} and {counts['val']} into {args.out / 'val'}")
+    say(f"drew {counts['train']} pictures into {args.out / 'train'} and {counts['val']} into {args.out / 'val'}")
 
 
 def _build_shards(args: argparse.Namespace) -> None:
@@ -314,7 +335,7 @@ def _build_shards(args: argparse.Namespace) -> None:
     if args.dry_run:
         estimate = estimated(args.src, args.out, build.BuildOptions(**options), args.labels)
         result = asdict(estimate)
-        print(_ESTIMATE.format(**result, format=args.format))
+        say(*_lines(_ESTIMATE, **result, format=args.format))
         if estimate.free_bytes is not None and estimate.size_bytes > estimate.free_bytes:
             raise OutputError(f"{args.out}: too small: {estimate.free_bytes:,} bytes are free: make room there")
     else:
@@ -325,17 +346,15 @@ def _build_shards(args: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from there") from None
         result = _summary(manifest, time.perf_counter() - start)
-        print(_NOTHING_TO_DO.format(**result, out=args.out) if was_there else _SUMMARY.format(**result, out=args.out))
+        say(*_lines(_NOTHING_TO_DO if was_there else _SUMMARY, **result, out=args.out))
         for rule, count in manifest.passed_over.items():
-            print(f"passed over: {count:,} {rule}")
+            say(f"passed over: {count:,} {rule}")
         for name, other in manifest.shared_folders.items():
-            print(
-                f"classes {other!r} and {name!r} hold the same folder, by a link: its images are packed once for each"
-            )
+            say(f"classes {other!r} and {name!r} hold the same folder, by a link: its images are packed once for each")
         if manifest.rotated:
-            print(_TURNED[args.exif_orientation].format(**result))
+            say(_TURNED[args.exif_orientation].format(**result))
         if manifest.quarantined:
-            print(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
+            say(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
     save_json(args.json, result)
 
 
@@ -357,6 +376,11 @@ _SUMMARY = """\
 packed {records:,} of {found:,} files ({converted_files:,} converted, {quarantined:,} quarantined, \
 {passed_over_files:,} passed over)
 into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:.1f} s, {images_per_second:,.0f} images/s: {out}"""
+
+
+def _lines(template: str, **values: Any) -> list[str]:
+    """A text's lines; what a value holds does not make another."""
+    return [line.format(**values) for line in template.split("\n")]
 
 
 def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
@@ -390,24 +414,22 @@ def _verify(args: argparse.Namespace) -> None:
     damages = {name: [damage._asdict() for damage in getattr(verdict, name)] for name in ("damages", "left")}
     save_json(args.json, {**asdict(verdict), **damages})
     for damage in verdict.damages:
-        print(damage)
+        say(str(damage))
     for name in verdict.repaired:
-        print(f"repaired {name}")
+        say(f"repaired {name}")
     files = len({damage.file for damage in verdict.left})
     if files:
         are, them = ("file is", "it") if files == 1 else ("files are", "them")
         remedy = f"mend {them} with 'ingest verify {args.shards} --repair SRC'" if not args.repair else "build it again"
         raise RecordError(f"{args.shards}: {files:,} {are} damaged: {remedy}")
-    print(
-        f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}"
-    )
+    say(f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}")
 
 
 def _convert(args: argparse.Namespace) -> None:
     from ingest.convert import convert
 
     manifest = convert(args.shards, args.out, format=args.format, workers=args.workers)
-    print(f"converted {manifest.records:,} records to {manifest.format}, {manifest.size_bytes:,} bytes: {args.out}")
+    say(f"converted {manifest.records:,} records to {manifest.format}, {manifest.size_bytes:,} bytes: {args.out}")
 
 
 def _profile(args: argparse.Namespace) -> None:
@@ -418,21 +440,21 @@ def _profile(args: argparse.Namespace) -> None:
         args.target, args.apply,
     )  # fmt: skip
     result = profile(args.shards, options)
-    print(report.text(result))
+    say(*report.text(result).split("\n"))
     save_json(args.json, asdict(result))
     if args.html:
         save(args.html, page.page(result).encode("utf-8", "replace"))
-        print(f"\npage: {args.html}")
+        say("", f"page: {args.html}")
 
 
 def _inspect(args: argparse.Namespace) -> None:
     from ingest import inspection
 
     result = inspection.inspect(args.shards, args.against, args.workers)
-    print(inspection.text(result))
+    say(*inspection.text(result).split("\n"))
     if args.sheet:
         from ingest import sheet
 
         sheet.save(args.shards, args.sheet)
-        print(f"\ncontact sheet: {args.sheet}")
+        say("", f"contact sheet: {args.sheet}")
     save_json(args.json, asdict(result))

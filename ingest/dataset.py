@@ -30,11 +30,13 @@ class Dataset:
     def __init__(self, folder: str | Path):
         _allow_many_files()
         self.folder = files.place(folder)
-        self._remedy = f"mend it with 'ingest verify {self.folder} --repair SRC', or build the dataset again"
+        again = "put it there again" if files.is_remote(self.folder) else "build the dataset again"
+        self._remedy = f"mend it with 'ingest verify {self.folder} --repair SRC', or {again}"
         self.manifest: Manifest = load_manifest(folder)
         self._ends = list(accumulate(shard.records for shard in self.manifest.shards))
         self._open: dict[int, formats.Shard] = {}
         self._is_checked: dict[int, bytearray] = {}  # of each open shard, its records
+        self._suspected: set[int] = set()  # shards whose copies in the cache were looked at, or fetched again
         if files.is_remote(self.folder) and self.manifest.format == "lmdb":
             raise RecordError(f"{self.folder}: LMDB is read from local disks alone: convert the dataset to tfrecord")
         self.check_sizes()
@@ -65,12 +67,20 @@ class Dataset:
     def view(self, i: int) -> Buffer:
         """Record ``i`` as it lies in its shard, not copied. Raises RecordError, without saying which record it is."""
         number, i_in_shard = self._locate(i)
-        payload = self._shard(number).get(i_in_shard)
+        payload = self._payload(number, i_in_shard)
         # Once, like its checksum: what was read from the disk does not change in memory.
         if not self._is_checked[number][i_in_shard]:
             check(sample.unpack(payload), self.manifest)
             self._is_checked[number][i_in_shard] = True
         return payload
+
+    def _payload(self, number: int, i_in_shard: int) -> Buffer:
+        try:
+            return self._shard(number).get(i_in_shard)
+        except RecordError:
+            if not self._is_another_copy(number):
+                raise
+            return self._shard(number).get(i_in_shard)
 
     def place(self, i: int) -> tuple[Path, formats.Place]:
         """The file and the place in it of record ``i``."""
@@ -89,6 +99,8 @@ class Dataset:
     def describe(self, i: int, error: Exception) -> RecordError:
         """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
         number, i_in_shard = self._locate(i)
+        if number not in self._open and isinstance(error, RecordError):
+            return error  # of the whole shard, which it names
         try:
             key = sample.key_of(self._shard(number).unchecked(i_in_shard))
         except RecordError as cut_short:  # of which all else is a consequence
@@ -123,7 +135,7 @@ class Dataset:
             entry = self.manifest.shards[number]
             path = self.folder / entry.name
             try:
-                shard = self._open_shard(path, entry)
+                shard = self._open_shard(number)
             except (RecordError, OSError) as error:
                 raise RecordError(f"{path}: {error}: {self._remedy}") from error
             if len(shard) != entry.records:
@@ -131,12 +143,30 @@ class Dataset:
             self._open[number], self._is_checked[number] = shard, bytearray(len(shard))
         return self._open[number]
 
-    def _open_shard(self, path: Path, entry: Shard) -> formats.Shard:
+    def _open_shard(self, number: int) -> formats.Shard:
+        entry = self.manifest.shards[number]
+        path = self.folder / entry.name
         if not files.is_remote(path):
             return formats.open(self.manifest.format, path)
         sums = frozenset(shard.sha256 for shard in self.manifest.shards)
-        copy = cache.fetch(path, entry.size_bytes, entry.sha256, sums)
-        return formats.open(self.manifest.format, copy) if copy else formats.open_remote(path, entry.size_bytes)
+        copy = cache.fetch(path, entry.size_bytes, entry.sha256, sums, is_suspect=number in self._suspected)
+        if copy is None:
+            return formats.open_remote(self.manifest.format, path, entry.size_bytes, entry.records)
+        try:
+            return formats.open_copy(self.manifest.format, copy, entry.records)
+        except (RecordError, OSError):
+            if number in self._suspected:
+                raise
+        self._suspected.add(number)
+        return self._open_shard(number)
+
+    def _is_another_copy(self, number: int) -> bool:
+        """After a record that is not right: whether the next look at its shard is at another copy of it, or index."""
+        if not files.is_remote(self.folder) or number in self._suspected or number not in self._open:
+            return False
+        self._suspected.add(number)
+        del self._open[number]  # views of it stay valid
+        return True
 
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.name

@@ -7,6 +7,7 @@
     |-- OutputError       the place to write to cannot be used
     |-- ManifestError     manifest.json is missing, damaged or of another version
     |-- RecordError       a shard, or a record in it, is missing or damaged
+    |-- RemoteError       a bucket or a web server does not answer, or refuses to
     `-- WorkerError       a worker process died or broke
 
 Each is built from one string, so that it survives the way from a worker process to its parent.
@@ -40,6 +41,10 @@ class ManifestError(IngestError):
 
 class RecordError(IngestError):
     """A shard, or a record in it, is missing or damaged."""
+
+
+class RemoteError(IngestError):
+    """A bucket or a web server does not answer, time after time, or refuses what it is asked for."""
 
 
 class WorkerError(IngestError):

@@ -1,4 +1,4 @@
-"""Where a name leads: to this machine's disks, or through fsspec to a bucket or a web server. The one room of upath.
+"""Where a name leads: to this machine's disks, or to a bucket or a web server.
 
 Everywhere else a place is a ``pathlib.Path``; a remote one (``s3://``, ``gs://``, ``https://``) behaves like it.
 """
@@ -15,41 +15,63 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ingest.errors import OptionError
 
 
 def place(name: str | Path) -> Path:
-    """The path that ``name`` says.
+    """The path that ``name`` says; ``~`` at its start is the home folder.
+
 
     Raises OptionError where it is no path, or remote and what reads such places is missing.
     """
-    if isinstance(name, Path) or hasattr(name, "fs"):
-        return name  # type: ignore[return-value]  # a remote one behaves like a Path
+    if not isinstance(name, str) and hasattr(name, "fs"):
+        from ingest.remote import RemotePath
+
+        return name if isinstance(name, RemotePath) else cast(Path, RemotePath.of(name))
     text = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(text, str):
         raise OptionError(f"{reprlib.repr(name)} is no path: give a string or a pathlib.Path")
     if "://" not in text:
-        return Path(text)
+        return _local(text)
     try:
-        from upath import UPath
+        from ingest.remote import RemotePath
 
-        return UPath(text)
+        return cast(Path, RemotePath.of(text))
+    except OptionError:
+        raise
     except (ImportError, ValueError) as error:  # the kind's own library is missing, or the kind is unknown
         raise OptionError(f"{name}: cannot be reached ({error}): pip install 'ingest-toolkit[remote]'") from error
 
 
+def local(name: str | Path) -> Path:
+    """The path on this machine's disks that ``name`` says, as ``place`` does. Raises OptionError for a remote one."""
+    if is_remote(path := place(name)):
+        raise OptionError(f"{name}: remote: give a path on this machine's disks")
+    return path
+
+
+def _local(name: str | Path) -> Path:
+    path = Path(name)
+    if str(path).startswith("~"):
+        # Of "./~" pathlib makes "~": what is meant to lie here must not be taken for home when it is looked at again.
+        return Path(os.path.expanduser(path)) if str(name).startswith("~") else path.absolute()  # noqa: PTH111
+    return path
+
+
 def is_remote(path: Path) -> bool:
     """Whether ``path`` is not on this machine's disks."""
-    return not isinstance(path, Path) or hasattr(path, "fs")
+    return hasattr(path, "fs")
 
 
 def read(path: Path, start: int = 0, size_bytes: int | None = None) -> bytes:
-    """Bytes of a file from byte ``start`` on, ``size_bytes`` of them or all; fewer where it ends. Raises OSError."""
+    """Bytes of a file from byte ``start`` on, ``size_bytes`` of them or all; fewer where it ends.
+
+    Raises OSError, or RemoteError.
+    """
     if is_remote(path):
-        end = None if size_bytes is None else start + size_bytes
-        return path.fs.cat_file(path.path, start=start or None, end=end)  # type: ignore[attr-defined]
+        return path.read(start, size_bytes)  # type: ignore[attr-defined]
     with path.open("rb") as file:
         file.seek(start)
         return file.read(-1 if size_bytes is None else size_bytes)
@@ -87,24 +109,35 @@ def read_small(path: Path, max_bytes: int) -> bytes:
 
 def names_below(path: Path) -> list[str]:
     """All files below a remote folder, as paths relative to it."""
-    root = path.path.rstrip("/")  # type: ignore[attr-defined]
-    return [name[len(root) + 1 :] for name in path.fs.find(root)]  # type: ignore[attr-defined]
+    return path.names_below()  # type: ignore[attr-defined]
 
 
 def names_in(folder: Path) -> list[str]:
     """The names in a folder, sorted; a remote one holds nothing until it holds a file."""
     if not is_remote(folder):
         return sorted(path.name for path in folder.iterdir())
-    folder.fs.invalidate_cache()  # type: ignore[attr-defined]
+    folder.forget_listings()  # type: ignore[attr-defined]
     try:
         return sorted(path.name for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
+def blocks(path: Path, size_bytes: int) -> Iterator[bytes]:
+    """The first ``size_bytes`` of a remote file, or all where it ends before, block by block."""
+    return path.blocks(0, size_bytes)  # type: ignore[attr-defined]
+
+
+def pauses() -> list[float]:
+    """Seconds to wait between the tries of what is remote, one fewer than those."""
+    from ingest import remote
+
+    return remote.pauses()
+
+
 def upload(local: Path, path: Path) -> None:
     """Put a file in its remote place, whole or not at all: so buckets have it."""
-    path.fs.put_file(str(local), path.path)  # type: ignore[attr-defined]
+    path.put(str(local))  # type: ignore[attr-defined]
 
 
 class Ranges:
@@ -129,7 +162,8 @@ def local_copy(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / path.name
-        path.fs.get_file(path.path, str(copy))  # type: ignore[attr-defined]
+        with copy.open("wb") as file:
+            file.writelines(path.blocks())  # type: ignore[attr-defined]
         yield copy
 
 

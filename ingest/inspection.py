@@ -24,6 +24,7 @@ from ingest.dataset import Dataset
 from ingest.errors import RecordError
 from ingest.sample import RAW, Record
 from ingest.shuffle import Mixing
+from ingest.terminal import printable
 from ingest.workers import count
 
 ENCODINGS = ("JPEG with restart segments", "JPEG without", RAW)
@@ -311,7 +312,7 @@ def _compare(datasets: list[Dataset], facts: list[np.ndarray]) -> Comparison:
 def text(result: Inspection) -> str:
     """An inspection for people to read."""
     # Names of files and classes may hold anything: it must neither break a line nor the terminal.
-    return "\n".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in _lines(result))
+    return "\n".join(map(printable, _lines(result)))
 
 
 def _lines(result: Inspection) -> Iterator[str]:

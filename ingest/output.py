@@ -193,7 +193,9 @@ def total(counters: Iterable[dict[str, int]]) -> dict[str, int]:
     return dict(sorted(result.items()))
 
 
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+# What ends a cell or a line, and what a terminal would obey, as Python writes it.
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = str.maketrans({c: chr(c).encode("unicode_escape").decode() for c in (*_CONTROLS, ord("\\"))})
 
 
 def table(rows: list[tuple[str, str]]) -> bytes:

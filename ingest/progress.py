@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-
 from tqdm import tqdm
+
+from ingest.terminal import Stderr, printable
 
 
 def bar(total: int | None, description: str, unit: str = "images", initial: int = 0, hidden: bool = False) -> tqdm:
     """A bar on stderr with the rate in ``unit``/s and the time left; in a file, a line every ten seconds."""
+    stderr = Stderr()
     return tqdm(
         total=total,
-        desc=description,
+        desc=printable(description),
         unit=f" {unit}",
         initial=initial,
-        file=sys.stderr,
-        mininterval=0.1 if sys.stderr.isatty() else 10,
+        file=stderr,
+        mininterval=0.1 if stderr.isatty() else 10,
         dynamic_ncols=True,
         disable=hidden,
     )

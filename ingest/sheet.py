@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ingest import order, views
+from ingest import files, order, views
 from ingest.dataset import Dataset
 from ingest.errors import OutputError, RecordError
 from ingest.jpeg import Region
@@ -48,7 +48,7 @@ def save(shards: str | Path, path: Path) -> None:
     """
     sheet = draw(Dataset(shards))
     try:
-        sheet.save(path)
+        sheet.save(files.local(path))
     except (OSError, ValueError) as error:  # ValueError: a suffix that is none of an image
         raise OutputError(f"{path}: cannot be written ({error}): give a FILE.png") from error
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import jpeg, progress, workers
+from ingest import files, jpeg, progress, workers
 from ingest.errors import OptionError, OutputError
 from ingest.options import settle
 from ingest.order import MAX_SEED
@@ -169,7 +169,7 @@ def synthesize(out: str | Path, options: SynthOptions) -> dict[str, int]:
     JPEGs of 300 to 600 pixels a side and 40 to 150 KB, 4:4:4 and 4:2:0, a few of them grey; a function of the options.
     Returns the number of pictures in ``train`` and ``val``. Raises OutputError if ``out`` is not new or empty.
     """
-    folder = Path(out)
+    folder = files.local(out)
     counts = [len(range(i, options.images, options.classes)) for i in range(options.classes)]
     validation = sum(len(range(_VALIDATION_EVERY - 1, count, _VALIDATION_EVERY)) for count in counts)
     tasks = [

@@ -31,8 +31,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ingest import terminal
 from ingest.errors import IngestError, OptionError, WorkerError
 from ingest.options import typed
+
+terminal.open_descriptors()  # before this package opens a file
 
 Handler = Callable[[Any, Callable[[int], object]], Any]
 """Does a task; may call its second argument with the number of images done since the last call."""
@@ -60,7 +63,8 @@ class Worker:
             self._process = subprocess.Popen(
                 python(f"from ingest.workers import serve; serve({theirs.fileno()})"),
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # the parent's stdout is for results
+                stdout=_stderr(),  # the parent's stdout is for results
+                stderr=_stderr(),
                 pass_fds=(theirs.fileno(), *descriptors),
                 # Ctrl-C in a terminal is for the parent alone, which then ends its workers.
                 start_new_session=True,
@@ -154,6 +158,15 @@ def python(code: str) -> list[str]:
     """
     path = [str(Path(entry).absolute()) for entry in sys.path]
     return [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}; {code}"]
+
+
+def _stderr() -> int:
+    """The descriptor of this process's stderr, or nowhere if it was started without one or has closed it."""
+    try:
+        os.fstat(2)
+    except OSError:
+        return subprocess.DEVNULL
+    return subprocess.DEVNULL if sys.__stderr__ is None else 2
 
 
 def count(workers: int | None) -> int:

@@ -11,9 +11,10 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from floors below its own.
 FLOORS = [
-    {"errors", "progress", "compiled"},
+    {"errors", "compiled", "terminal"},
     {"options"},
-    {"files", "sample", "order", "shuffle", "workers", "slots"},
+    {"progress", "remote", "sample", "order", "shuffle", "workers", "slots"},
+    {"files"},
     {"atomic", "cluster", "foreign"},
     {"jpeg", "formats"},
     {"views"},
@@ -39,7 +40,7 @@ ROOMS = {
     "distributed": {"cluster"},
     "pyarrow": {"sources"},
     "scipy": {"sources"},
-    "upath": {"files"},
+    "upath": {"remote"},
     "tqdm": {"progress"},
     "tensorpack": {"stream", "loaders"},
     "tensorflow": {"feed", "loaders"},

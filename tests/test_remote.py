@@ -168,5 +168,5 @@ def test_missing_credentials_are_one_line(bucket: str, tmp_path: Path):
     environment = {**without, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "error: a remote place cannot be used: Unable to locate credentials" in done.stderr
+    assert f"error: {bucket}/x: cannot be used (Unable to locate credentials): check" in done.stderr
     assert done.stderr.count("\n") == 1

@@ -20,6 +20,7 @@ import importlib
 import mmap
 import pkgutil
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -67,11 +68,13 @@ class Fault(NamedTuple):
 
 
 class Format(Protocol):
-    """What a module here offers."""
+    """What a module here offers; the last two where its shards can be remote."""
 
     write: Callable[[Path, Iterable[bytes]], None]
     find: Callable[[memoryview], Iterator[Place]]
-    fits: Callable[[memoryview, np.ndarray], bool]
+    fits: Callable[[memoryview | files.Ranges, np.ndarray], bool]
+    frame: Callable[[Place], slice]
+    framed: Callable[[Buffer, Place], Buffer | None]
 
 
 class Shard:
@@ -114,6 +117,33 @@ class Shard:
         self._data, self._map = memoryview(b""), None
 
 
+class _Fetched(Shard):
+    """A shard of a remote dataset: no index is trusted; a record counts if the format's own frame around it says so."""
+
+    def __init__(self, kind: Format, data: memoryview | files.Ranges, index: np.ndarray):
+        super().__init__(data, index)
+        self._kind = kind
+
+    def get(self, i: int) -> Buffer:
+        """Record ``i``. A remote one is checked whenever it is read, and read again where it is not right."""
+        return self.unchecked(i) if self._is_checked[i] else self._framed(i)
+
+    def _framed(self, i: int) -> Buffer:
+        place, last = self.place(i), None
+        is_remote = isinstance(self._data, files.Ranges)
+        for pause in (*files.pauses(), None) if is_remote else (None,):
+            frame = self._data[self._kind.frame(place)]
+            payload = self._kind.framed(frame, place)
+            if payload is not None and crc32c(payload) == place.crc:
+                self._is_checked[i] = not is_remote
+                return payload
+            if pause is None or frame == last:
+                break
+            last = frame
+            time.sleep(pause)
+        raise RecordError(_WRONG_SUM)
+
+
 def load(name: str) -> Format:
     """The module of the format ``name``, one of NAMES; its library is imported only now."""
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
@@ -146,12 +176,24 @@ def open(name: str, path: Path) -> Shard:
     return Shard(data, cast(np.ndarray, index))
 
 
-def open_remote(path: Path, size_bytes: int) -> Shard:
-    """Open a remote shard; each record is fetched when it is read. Raises OSError, or RecordError for its index."""
-    index = load_index(path, size_bytes)
-    if index is None:
-        raise RecordError(f"its index {index_path(path).name} is missing or damaged")
-    return Shard(files.Ranges(path, size_bytes), index)
+def open_copy(name: str, path: Path) -> Shard:
+    """Open the local copy of a remote shard. Raises what ``open`` does."""
+    shard = open(name, path)
+    return _Fetched(load(name), shard._data, shard._index)
+
+
+def open_remote(name: str, path: Path, size_bytes: int, records: int) -> Shard:
+    """Open a remote shard; each record is fetched when it is read. Raises RecordError for its index, RemoteError."""
+    index_bytes = records * _INDEX.itemsize + _SEAL.size
+    try:
+        content = files.read(index_path(path), 0, index_bytes + 1)
+    except FileNotFoundError as error:
+        raise RecordError(f"its index {index_path(path).name} is missing") from error
+    index = _unsealed(content) if len(content) == index_bytes else None
+    data = files.Ranges(path, size_bytes)
+    if index is None or not load(name).fits(data, index):
+        raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard")
+    return _Fetched(load(name), data, index)
 
 
 def find_faults(name: str, path: Path) -> Iterator[Fault]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+import os
 import shutil
 import struct
 from collections.abc import Iterable, Iterator
@@ -181,7 +182,7 @@ def _number(data: np.ndarray, at: int, size: int) -> int:
 def _write(path: Path, payloads: Iterable[bytes]) -> None:
     map_bytes = _SPARE_BYTES
     # No lock file: until it is renamed nobody else knows the file.
-    with lmdb.open(str(path), subdir=False, lock=False, map_size=map_bytes) as environment:
+    with lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=map_bytes) as environment:
         number = 0
         for batch in _batches(payloads):
             # The size of the map is written to the file, so it must be a function of the payloads, too. A payload takes

@@ -11,7 +11,7 @@ one after the other.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from crc32c import crc32c
 
 from ingest.errors import RecordError
 from ingest.formats import Place
+from ingest.sample import Buffer
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -53,11 +54,27 @@ def find(data: memoryview) -> Iterator[Place]:
         at = end + _CRC.size
 
 
-def fits(data: memoryview, index: np.ndarray) -> bool:
+def fits(data: Sized, index: np.ndarray) -> bool:
     """Whether the payloads of ``index`` lie as records do, from the file's first byte to its last."""
     starts = index["offset"].astype(np.int64) - _BEFORE
     ends = index["offset"].astype(np.int64) + index["size"] + _CRC.size
     return bool(np.array_equal(np.append(starts, len(data)), np.append(0, ends)))
+
+
+def frame(place: Place) -> slice:
+    """The bytes of a record of which ``place`` says where the payload is."""
+    start = max(0, place.offset - _BEFORE)
+    return slice(start, place.offset + place.size_bytes + _CRC.size)
+
+
+def framed(data: Buffer, place: Place) -> Buffer | None:
+    """The payload in the bytes of a record, or None where they are none whose payload is at ``place``."""
+    length = _LENGTH.pack(place.size_bytes)
+    if len(data) != _BEFORE + place.size_bytes + _CRC.size or data[:_BEFORE] != length + _CRC.pack(
+        _masked(crc32c(length))
+    ):
+        return None
+    return data[_BEFORE : -_CRC.size] if data[-_CRC.size :] == _CRC.pack(_masked(place.crc)) else None
 
 
 def _masked(crc: int) -> int:

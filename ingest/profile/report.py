@@ -8,6 +8,7 @@ from ingest.profile.advice import CONSUMER, Advice, is_doubtful, plural
 from ingest.profile.rates import OURS
 from ingest.profile.result import Profile
 from ingest.profile.stages import BATCH, HAND_OFF
+from ingest.terminal import printable
 
 MEANINGS = {
     "cold read": "waiting for the disk",
@@ -26,7 +27,7 @@ _BAR = 30
 
 def text(result: Profile) -> str:
     """A profile for people to read."""
-    return "\n".join(_lines(result))
+    return "\n".join(map(printable, _lines(result)))
 
 
 def _lines(result: Profile) -> Iterator[str]:
