@@ -273,13 +273,15 @@ def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
     from models import devices
 
     try:
-        found = devices.find(args.devices, os.environ.get("TF_CONFIG"))
+        # How fast a device is alone has to do with no other host.
+        found = devices.find(args.devices, None if args.synthetic else os.environ.get("TF_CONFIG"))
     except ModelError as error:
         raise OptionError(str(error)) from error
     if batch_size % found.replicas:
         raise OptionError(f"--batch-size {batch_size}: cannot be divided among {found.replicas} devices")
-    if found.replicas > 1 and (args.loader != "ours" or args.synthetic):
-        raise OptionError("--loader and --synthetic feed one device: give --devices cpu:1 or gpu:1")
+    if args.loader != "ours" and found.replicas > 1:
+        way = "give --devices cpu:1 or gpu:1" if found.hosts == 1 else "unset TF_CONFIG"
+        raise OptionError(f"--loader {args.loader} feeds one device: {way}")
     return found
 
 
@@ -334,6 +336,8 @@ def _explained(error: Exception, *inputs: Any) -> IngestError:
     what = (lines or [type(error).__name__])[0]
     if "No space left" in what:
         what += ": make room, and the same command goes on"
+    elif "not found in checkpoint" in what:
+        what += ": the weights are of another network, or of an earlier version of it: train anew in another --model-dir"
     return (failures or [IngestError(f"TensorFlow failed: {what}")])[0]
 
 
@@ -420,8 +424,9 @@ def _measure_device(args: argparse.Namespace) -> None:
     from models import runs, training
 
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
+    # All of it is one epoch, so that pictures are written once, and not timed.
     description = runs.Description(
-        args.model, size, channels, tuple(map(str, range(classes))), "", recipe.batch_size, recipe.batch_size,
+        args.model, size, channels, tuple(map(str, range(classes))), "", steps * recipe.batch_size, recipe.batch_size,
         args.seed, "all", recipe.optimizer, args.mixed_precision, flags.variant(args),
     )  # fmt: skip
     devices = _devices(args, recipe.batch_size)

@@ -69,21 +69,29 @@ def model_fn(
     """The EstimatorSpec for images uint8 [N, S, S, C] and labels int32 [N].
 
     Loss: mean cross-entropy, and in training half the squared weights times the weight decay. Evaluation gives
-    ``top1``, ``top5`` and ``cross_entropy``. Prediction gives the ``labels`` int32, ``classes`` and ``scores`` float32
-    of the most likely five, [N, 5] each, and the ``features`` before the last layer, float32 [N, F].
+    ``top1``, ``top5`` and ``cross_entropy``; of equal logits the one with the lower label comes first, as in
+    prediction, and an image with a logit that is no number is no hit. Prediction gives the ``labels`` int32,
+    ``classes`` and ``scores`` float32 of the most likely five, [N, 5] each, and the ``features`` before the last layer,
+    float32 [N, F].
     """
     training = mode == tf.estimator.ModeKeys.TRAIN
     logits, before = build(features, params, training)
     if mode == tf.estimator.ModeKeys.PREDICT:
         return _prediction(logits, before, params)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    hits = tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)
     if not training:
-        top5 = tf.cast(tf.nn.in_top_k(logits, labels, min(_TOP, len(params.classes))), tf.float32)
-        values = {"top1": hits, "top5": top5, "cross_entropy": losses}
+        values = {"top1": _hits(logits, labels, 1), "top5": _hits(logits, labels, _TOP), "cross_entropy": losses}
         metrics = {name: tf.metrics.mean(value) for name, value in values.items()}
         return tf.estimator.EstimatorSpec(mode, loss=tf.reduce_mean(losses), eval_metric_ops=metrics)
-    return _training(features, labels, logits, hits, params, config and config.model_dir)
+    return _training(features, labels, logits, params, config and config.model_dir)
+
+
+def _hits(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
+    """1 where a label is among the ``count`` most likely, else 0, float32 [N]."""
+    # Not in_top_k: it counts all that are equal, so that a network that says the same of all classes is always right.
+    _, likely = tf.nn.top_k(logits, min(count, logits.shape[1]))
+    is_hit = tf.reduce_any(tf.equal(likely, labels[:, tf.newaxis]), axis=1)
+    return tf.cast(tf.logical_and(is_hit, tf.reduce_all(tf.math.is_finite(logits), axis=1)), tf.float32)
 
 
 def build(images: tf.Tensor, params: Params, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
@@ -95,15 +103,16 @@ def build(images: tf.Tensor, params: Params, training: bool) -> tuple[tf.Tensor,
     with warnings.catch_warnings(), variables(params.variant):
         # tf.layers is deprecated in favour of Keras, which has no place in an Estimator's graph.
         warnings.filterwarnings("ignore", message="`tf.layers", category=UserWarning)
-        pixels = _scaled(images, params.variant.pixel_range)
-        features = NETWORKS[params.network].build(pixels, training and not is_frozen)
+        pixels, network = _scaled(images, params.variant.pixel_range), NETWORKS[params.network]
+        options = {"levels": _levels(images, params.variant.pixel_range)} if network.needs_levels else {}
+        features = network.build(pixels, training and not is_frozen, **options)
         # Krizhevsky et al. (2012), section 5; Goyal et al. (2017), section 5.1.
         start = tf.initializers.random_normal(stddev=0.01)
         return tf.layers.dense(features, len(params.classes), kernel_initializer=start, name=HEAD), features
 
 
 def _training(
-    images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, hits: tf.Tensor, params: Params, folder: str | None
+    images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, params: Params, folder: str | None
 ) -> tf.estimator.EstimatorSpec:
     smoothing = params.recipe.label_smoothing
     loss = tf.losses.softmax_cross_entropy(tf.one_hot(labels, len(params.classes)), logits, label_smoothing=smoothing)
@@ -111,7 +120,7 @@ def _training(
     decay = params.recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in _kernels(trained)])
     step = tf.train.get_or_create_global_step()
     rate = _learning_rate(step, params)
-    top1 = tf.reduce_mean(hits)
+    top1 = tf.reduce_mean(_hits(logits, labels, 1))
     _report(images, loss, top1, rate)
     # Batch normalisation's running means belong to the step.
     with tf.control_dependencies(
@@ -183,6 +192,13 @@ def _scaled(images: tf.Tensor, pixel_range: str) -> tf.Tensor:
     return (images - tf.constant(_IMAGENET_MEAN)) / tf.constant(_IMAGENET_DEVIATION)
 
 
+def _levels(images: tf.Tensor, pixel_range: str) -> float:
+    """How many of a pixel's levels, of 0 to 255, a unit of ``_scaled`` is."""
+    if pixel_range != "standard":
+        return 255 / float(pixel_range)
+    return 255 / (_INK - _BACKGROUND) if images.shape[3] == 1 else sum(_IMAGENET_DEVIATION) / 3
+
+
 def _learning_rate(step: tf.Tensor, params: Params) -> tf.Tensor:
     done = tf.cast(step, tf.float32)
     share = tf.minimum(1.0, done / params.steps)
@@ -201,5 +217,7 @@ def _optimizer(rate: tf.Tensor, params: Params) -> Any:
     else:
         optimizer = tf.train.MomentumOptimizer(rate, recipe.momentum)
     if params.half_precision:
-        return tf.train.experimental.enable_mixed_precision_graph_rewrite(optimizer)
+        # Not enable_mixed_precision_graph_rewrite, which switches evaluations of the same process over, too; what rewrites
+        # the graph is an option of the training's sessions alone (devices.session_config).
+        return tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, "dynamic")
     return optimizer

@@ -14,7 +14,7 @@ from tensorflow import image  # whose resize, unlike that of v1, has pixels with
 
 from models import NETWORKS
 from models.classifier import Params, model_fn
-from models.devices import alone
+from models.devices import alone, session_config
 from models.runs import RUN, SAVED_MODEL, Description, Trained, save_description
 
 SHOWN_PART = 224 / 256
@@ -32,11 +32,11 @@ def params_of(description: Description) -> Params:
 
 def evaluate(
     trained: Trained, input_fn: Callable[[], tf.data.Dataset], folder: Path | None = None,
-    session_config: tf.ConfigProto | None = None,
+    sessions: tf.ConfigProto | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """``top1``, ``top5`` and ``cross_entropy`` over a dataset; for TensorBoard also in ``folder``/eval, if given."""
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = _estimator(trained.description, folder or Path(scratch), session_config)
+        estimator = _estimator(trained.description, folder or Path(scratch), sessions)
         return estimator.evaluate(input_fn, checkpoint_path=trained.checkpoint)
 
 
@@ -96,8 +96,8 @@ def images_fn(images: np.ndarray, batch_size: int) -> Callable[[], tf.data.Datas
 
 
 def _estimator(
-    description: Description, folder: Path, session_config: tf.ConfigProto | None = None
+    description: Description, folder: Path, sessions: tf.ConfigProto | None = None
 ) -> tf.estimator.Estimator:
     with alone():
-        config = tf.estimator.RunConfig(session_config=session_config)
+        config = tf.estimator.RunConfig(session_config=sessions or session_config())
         return tf.estimator.Estimator(model_fn, str(folder), config, params_of(description))
