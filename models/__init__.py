@@ -21,8 +21,8 @@ class Network:
 
     ``module`` and ``function`` say where it is built; ``depth`` is that of a ResNet. ``image_size`` is its default
     input in pixels a side, ``min_image_size`` the smallest that leaves its last layer something to see.
-    ``needs_levels`` is whether ``build`` also takes ``levels``: how many of a pixel's levels, of 0 to 255, a unit of its
-    input is.
+    ``needs_levels`` is whether ``build`` also takes ``levels``: how many of a pixel's levels, of 0 to 255, a unit of
+    its input is.
     """
 
     module: str

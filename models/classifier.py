@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from models import NETWORKS
 from models.layers import variables
-from models.recipes import Recipe, Variant
+from models.recipes import TENTHS, Recipe, Variant
 
 # Mean and deviation of ImageNet's training pixels, on the scale of 0 to 255, in RGB (as in torchvision).
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -21,10 +21,8 @@ _IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
 # LeCun et al. (1998), section II.B: background -0.1 and ink 1.175 make a digit's mean about 0 and its variance about 1.
 _BACKGROUND, _INK = -0.1, 1.175
 
-_STEPS = (30 / 90, 60 / 90, 80 / 90)  # Goyal et al. (2017), section 5.1
-
 PROGRESS = "ingest/progress"
-"""Collection of one tensor, float32 [2]: loss and top-1 of the step, over all devices and hosts."""
+"""Collection of one tensor, float32 [3]: loss and top-1 of the step, over all devices and hosts; its learning rate."""
 
 ARRIVED = "ingest/arrived"
 """Collection of one tensor, float64: when the step's images were there, in seconds since 1970."""
@@ -144,8 +142,9 @@ def _kernels(variables: list[Any]) -> list[Any]:
 
 def _report(images: tf.Tensor, loss: tf.Tensor, top1: tf.Tensor, rate: tf.Tensor) -> None:
     """What the hooks and TensorBoard are to know of a step."""
+    shown = tf.stack([loss, top1, rate])
     # Not by all_reduce, for which sessions of several devices wait for ever.
-    tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [tf.stack([loss, top1])]))
+    tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [shown]))
     with tf.control_dependencies([images]), tf.device("CPU"):
         # TensorFlow's own timestamp is refused where operations are to be deterministic.
         tf.add_to_collection(ARRIVED, tf.numpy_function(time.time, [], tf.float64))
@@ -205,7 +204,7 @@ def _learning_rate(step: tf.Tensor, params: Params) -> tf.Tensor:
     if params.recipe.schedule == "cosine":
         fall = 0.5 * (1 + tf.cos(math.pi * share))
     else:
-        fall = tf.pow(0.1, tf.reduce_sum(tf.cast(share >= tf.constant(_STEPS), tf.float32)))
+        fall = tf.pow(0.1, tf.reduce_sum(tf.cast(share >= tf.constant(TENTHS), tf.float32)))
     warm_up = max(1, round(params.recipe.warm_up * params.steps))
     return params.learning_rate * tf.minimum((done + 1) / warm_up, 1.0) * fall
 
@@ -217,7 +216,7 @@ def _optimizer(rate: tf.Tensor, params: Params) -> Any:
     else:
         optimizer = tf.train.MomentumOptimizer(rate, recipe.momentum)
     if params.half_precision:
-        # Not enable_mixed_precision_graph_rewrite, which switches evaluations of the same process over, too; what rewrites
-        # the graph is an option of the training's sessions alone (devices.session_config).
+        # Not enable_mixed_precision_graph_rewrite, which switches evaluations of the same process over, too: what
+        # rewrites the graph is an option of the training's sessions alone (devices.session_config).
         return tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, "dynamic")
     return optimizer

@@ -99,8 +99,8 @@ def strategy(devices: Devices) -> Any:
 def session_config(devices: Devices | None = None, half_precision: bool = False) -> tf.ConfigProto:
     """How sessions run: on ``devices``, or whatever there is, and in float32.
 
-    If ``half_precision``, in 16 bits where that is safe: bfloat16 on a CPU, float16 on a GPU, whose losses must be scaled
-    (classifier.Params). What is not asked for is off explicitly: the default follows a switch of the whole process.
+    If ``half_precision``, in 16 bits where that is safe: bfloat16 on a CPU, float16 on a GPU, whose losses must be
+    scaled (classifier.Params). What is not asked for is explicitly off: else a switch of the whole process counts.
     """
     config = tf.ConfigProto(allow_soft_placement=True)
     rewrites = config.graph_options.rewrite_options

@@ -30,8 +30,8 @@ ENTRY = "entry.json"
 SAVED_MODEL = "saved_model"
 
 Entry = dict[str, Any]
-"""``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, and with evaluation data
-``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
+"""``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, the step's ``learning_rate`` (if known),
+and with evaluation data ``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
 
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
@@ -285,7 +285,8 @@ def _is_no_index(file: Path) -> bool:
 
 def _entry(content: Any) -> Entry:
     """An entry as it was written. Raises ValueError, LookupError or TypeError."""
-    numbers = [content["step"], *(content[name] for name in content if name.startswith("eval_"))]
+    names = [name for name in content if name == "learning_rate" or name.startswith("eval_")]
+    numbers = [content["step"], *(content[name] for name in names)]
     if not all(number is None or math.isfinite(number) for number in numbers):
         raise ValueError("a number is none")
     return {**content, "step": int(content["step"])}

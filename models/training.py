@@ -67,6 +67,22 @@ class Job:
         return step * self.description.batch_size / self.description.records
 
 
+def change_of_rate(job: Job, start: int) -> tuple[float, float] | None:
+    """The learning rate that a training had, and that with which ``job`` goes on from ``start``; None if they agree.
+
+    They do not where the earlier steps were of another schedule: of another length, above all.
+    """
+    history = [entry for entry in runs.load_history(job.folder, start) if entry.get("learning_rate") is not None]
+    if not history or start >= job.steps:
+        return None
+    step, was = history[-1]["step"], history[-1]["learning_rate"]
+    by_now = job.recipe.rate(step - 1, job.steps, job.learning_rate)
+    # The graph computes in float32.
+    if math.isclose(by_now, was, rel_tol=1e-3, abs_tol=1e-6 * job.learning_rate):
+        return None
+    return was, job.recipe.rate(start, job.steps, job.learning_rate)
+
+
 class Outcome(NamedTuple):
     """What a training gave.
 
@@ -264,6 +280,6 @@ def _on_one_batch(description: Description, devices: int) -> Callable[..., Any]:
             ).read_value()
             for name, value in (("images", tf.cast(images, tf.uint8)), ("labels", labels))
         ]
-        return model_fn(*kept, mode, params, config)
+        return model_fn(kept[0], kept[1], mode, params, config)
 
     return train_on_it
