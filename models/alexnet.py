@@ -91,8 +91,8 @@ def _conv_in_towers(x: tf.Tensor, filters: int, size: int, name: str) -> tf.Tens
 
 def _response_norm(x: tf.Tensor, levels: tf.Tensor, name: str) -> tf.Tensor:
     # Section 3.3: n = 5 maps, k = 2, alpha = 1e-4, beta = 0.75. These constants are for the paper's pixels, 0 to 255
-    # less the mean (section 2). What comes from smaller ones is brought to their scale and back: the same as an alpha of
-    # 1e-4 * levels ** 2. The layers between keep that factor, so that it is norm2's, too.
+    # less the mean (section 2). What comes from smaller ones is brought to their scale and back: the same as an alpha
+    # of 1e-4 * levels ** 2. The layers between keep that factor, so that it is norm2's, too.
     maps = x * levels
     return tf.nn.local_response_normalization(maps, depth_radius=2, bias=2, alpha=1e-4, beta=0.75, name=name) / levels
 

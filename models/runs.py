@@ -30,8 +30,8 @@ ENTRY = "entry.json"
 SAVED_MODEL = "saved_model"
 
 Entry = dict[str, Any]
-"""``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, the step's ``learning_rate`` (if known),
-and with evaluation data ``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
+"""``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, the step's ``learning_rate`` (if
+known), and with evaluation data ``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
 
 _CHECKPOINT = re.compile(r"model\.ckpt-(\d+)\.index")
 
