@@ -110,6 +110,9 @@ def session_config(devices: Devices | None = None, half_precision: bool = False)
         setattr(rewrites, _REWRITE[devices.kind], rewriter_config_pb2.RewriterConfig.ON)
     if devices and devices.kind == "CPU":
         config.device_count.update({"CPU": devices.count, "GPU": 0})
+    elif devices:
+        # A session knows nothing of set_visible_devices: it would take memory of all GPUs.
+        config.gpu_options.visible_device_list = ",".join(map(str, range(devices.count)))
     return config
 
 

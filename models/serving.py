@@ -47,7 +47,7 @@ def predictions(trained: Trained, input_fn: Callable[[], tf.data.Dataset]) -> It
         yield from estimator.predict(input_fn, checkpoint_path=trained.checkpoint, yield_single_examples=False)
 
 
-def export(trained: Trained, folder: Path) -> Path:
+def export(trained: Trained, folder: Path, sessions: tf.ConfigProto | None = None) -> Path:
     """Write a SavedModel to ``folder``/saved_model, in place of an earlier one.
 
     Its default signature takes ``image_bytes``, JPEG files as strings [N], and gives ``labels``, ``classes`` and
@@ -63,7 +63,7 @@ def export(trained: Trained, folder: Path) -> Path:
     target, killed = folder / SAVED_MODEL, list(folder.glob(f"{_EXPORTING}*"))
     with tempfile.TemporaryDirectory(dir=folder, prefix=_EXPORTING) as scratch:
         save_description(Path(scratch), description)
-        exported = _estimator(description, Path(scratch)).export_saved_model(
+        exported = _estimator(description, Path(scratch), sessions).export_saved_model(
             scratch, receive, assets_extra={RUN: str(Path(scratch) / RUN)}, checkpoint_path=trained.checkpoint
         )
         if target.exists():

@@ -127,7 +127,8 @@ def train(
         return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history)
     epochs.catch_up(step)  # of a training that was through already
     found, best = runs.find(job.folder), runs.load_best(job.folder)
-    exported, at = serving.export(found, job.folder), runs.step_of(found.checkpoint)
+    exported = serving.export(found, job.folder, session_config(job.devices))
+    at = runs.step_of(found.checkpoint)
     return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, best, exported, at)
 
 

@@ -152,6 +152,7 @@ def test_on_a_cpu_no_gpu_is_seen():
             devices.strategy(found)
             see.assert_called_once_with(visible, "GPU")
     assert devices.session_config(Devices("CPU", 2)).device_count == {"CPU": 2, "GPU": 0}
+    assert devices.session_config(Devices("GPU", 3)).gpu_options.visible_device_list == "0,1,2"
 
 
 def clustered(workers: object, index: object = 0, **more: object) -> str:
