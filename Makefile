@@ -32,13 +32,14 @@ demo: $(INSTALLED)
 	@$(call say,3. A profile. How many images a second can the loader give? What limits it? And what is in the shards?)
 	$(BIN)/ingest profile demo/train-tfrecord --seconds 4 --html demo/profile.html
 	$(BIN)/ingest inspect demo/train-lmdb --sheet demo/sheet.png
-	@$(call say,4. AlexNet learns. At 64 pixels instead of 224, with Adam, and in minutes instead of days.)
+	@$(call say,4. AlexNet learns. At 64 pixels instead of 224 and in minutes instead of days.)
 	$(BIN)/python train.py --model alexnet --data demo/train-tfrecord --eval-data demo/val --model-dir demo/alexnet \
 	  --image-size 64 --batch-size 32 --epochs 10 --schedule cosine --warm-up 0.1 --crop 0.5 \
 	  --optimizer adam --learning-rate 0.0003 --json demo/alexnet.json
 	@$(call say,5. ResNet-18 learns. From the other format: nothing but the name changes.)
 	$(BIN)/python train.py --model resnet18 --data demo/train-lmdb --eval-data demo/val --model-dir demo/resnet18 \
-	  --image-size 48 --batch-size 32 --epochs 9 --schedule cosine --crop 0.5 --json demo/resnet18.json
+	  --image-size 48 --batch-size 32 --epochs 9 --schedule cosine --crop 0.5 \
+	  --optimizer adam --learning-rate 0.001 --json demo/resnet18.json
 	@$(BIN)/python -c "$$CONCLUSION"
 
 test: $(INSTALLED)
