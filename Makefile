@@ -23,21 +23,23 @@ install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	@rm -rf demo
-	@$(call say,1. Photographs. No download: 1600 pictures of eight kinds are drawn in the layout of ImageNet.)
-	$(BIN)/ingest synth demo/photos --images 1600
+	@$(call say,1. Photographs. No download: 1000 pictures of eight kinds are drawn in the layout of ImageNet.)
+	$(BIN)/ingest synth demo/photos --images 1000
 	@$(call say,2. Shards. A few large files instead of many small ones. The records are the same in both formats.)
 	$(BIN)/ingest build-shards demo/photos/train demo/train-tfrecord --format tfrecord
 	$(BIN)/ingest build-shards demo/photos/train demo/train-lmdb --format lmdb
 	$(BIN)/ingest build-shards demo/photos/val demo/val --format tfrecord
 	@$(call say,3. A profile. How many images a second can the loader give? What limits it? And what is in the shards?)
-	$(BIN)/ingest profile demo/train-tfrecord --seconds 8 --html demo/profile.html
+	$(BIN)/ingest profile demo/train-tfrecord --seconds 4 --html demo/profile.html
 	$(BIN)/ingest inspect demo/train-lmdb --sheet demo/sheet.png
 	@$(call say,4. AlexNet learns. At 64 pixels instead of 224 and in minutes instead of days.)
 	$(BIN)/python train.py --model alexnet --data demo/train-tfrecord --eval-data demo/val --model-dir demo/alexnet \
-	  --image-size 64 --batch-size 32 --epochs 20 --schedule cosine --warm-up 0.05 --json demo/alexnet.json
+	  --image-size 64 --batch-size 32 --epochs 10 --schedule cosine --warm-up 0.1 --crop 0.5 \
+	  --optimizer adam --learning-rate 0.0003 --json demo/alexnet.json
 	@$(call say,5. ResNet-18 learns. From the other format: nothing but the name changes.)
 	$(BIN)/python train.py --model resnet18 --data demo/train-lmdb --eval-data demo/val --model-dir demo/resnet18 \
-	  --image-size 64 --batch-size 32 --epochs 15 --schedule cosine --json demo/resnet18.json
+	  --image-size 48 --batch-size 32 --epochs 9 --schedule cosine --crop 0.5 \
+	  --optimizer adam --learning-rate 0.001 --json demo/resnet18.json
 	@$(BIN)/python -c "$$CONCLUSION"
 
 test: $(INSTALLED)
@@ -94,7 +96,7 @@ define CONCLUSION
 import json, sys
 chance = 1 / len(json.load(open("demo/val/manifest.json"))["classes"])
 results = [json.load(open(f"demo/{name}.json")) for name in ("alexnet", "resnet18")]
-print(f"\n== Evaluation top-1 on 320 pictures that neither network was trained on; chance is {chance}")
+print(f"\n== Evaluation top-1 on 200 pictures that neither network was trained on; chance is {chance}")
 for result in results:
     print(f"   {result['model']:<10}{result['eval_top1']:>6.3f}   {result['eval_top1'] / chance:.1f} times chance")
 print("""

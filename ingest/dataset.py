@@ -153,7 +153,7 @@ class Dataset:
         if copy is None:
             return formats.open_remote(self.manifest.format, path, entry.size_bytes, entry.records)
         try:
-            return formats.open_copy(self.manifest.format, copy, entry.records)
+            return formats.open_copy(self.manifest.format, copy)
         except (RecordError, OSError):
             if number in self._suspected:
                 raise

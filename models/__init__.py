@@ -21,6 +21,8 @@ class Network:
 
     ``module`` and ``function`` say where it is built; ``depth`` is that of a ResNet. ``image_size`` is its default
     input in pixels a side, ``min_image_size`` the smallest that leaves its last layer something to see.
+    ``needs_levels`` is whether ``build`` also takes ``levels``: how many of a pixel's levels, of 0 to 255, a unit of
+    its input is.
     """
 
     module: str
@@ -29,6 +31,7 @@ class Network:
     min_image_size: int
     recipe: Recipe
     depth: int | None = None
+    needs_levels: bool = False
 
     @property
     def build(self) -> Callable[..., Any]:
@@ -40,7 +43,7 @@ class Network:
 NETWORKS = {
     "lenet": Network("lenet", "lenet", 28, 12, LENET),
     "alexnet": Network("alexnet", "alexnet", 224, 63, ALEXNET),
-    "alexnet-two-tower": Network("alexnet", "alexnet_two_tower", 224, 63, ALEXNET),
+    "alexnet-two-tower": Network("alexnet", "alexnet_two_tower", 224, 63, ALEXNET, needs_levels=True),
     "alexnet-lecture": Network("alexnet", "alexnet_lecture", 224, 61, ALEXNET),
     **{f"resnet{depth}": Network("resnet", "resnet", 224, 32, RESNET, depth) for depth in (18, 34, 50, 101, 152)},
 }

@@ -30,15 +30,18 @@ def alexnet(images: tf.Tensor, training: bool) -> tf.Tensor:
     return _dense_layers(x, training)
 
 
-def alexnet_two_tower(images: tf.Tensor, training: bool) -> tf.Tensor:
+def alexnet_two_tower(images: tf.Tensor, training: bool, levels: float) -> tf.Tensor:
     """Features [N, 4096] of the network of 2012: 60,965,224 parameters for 1000 classes.
 
     Its two towers, one a GPU, meet in the third convolution; in the second, fourth and fifth each sees half the maps.
+    A unit of ``images`` is ``levels`` of a pixel's 0 to 255, in which response normalisation counts.
     """
+    # A variable, so that it is saved: weights that were trained with another are refused, not taken for these.
+    levels = tf.get_variable("levels", [], initializer=tf.initializers.constant(levels), trainable=False)
     x = _conv1(images)  #                                          55 x 55 x 96
-    x = layers.max_pooling2d(_response_norm(x, "norm1"), 3, 2, name="pool1")  # 27 x 27 x 96
+    x = layers.max_pooling2d(_response_norm(x, levels, "norm1"), 3, 2, name="pool1")  # 27 x 27 x 96
     x = _conv_in_towers(x, 256, 5, "conv2")  #                     27 x 27 x 256
-    x = layers.max_pooling2d(_response_norm(x, "norm2"), 3, 2, name="pool2")  # 13 x 13 x 256
+    x = layers.max_pooling2d(_response_norm(x, levels, "norm2"), 3, 2, name="pool2")  # 13 x 13 x 256
     x = _conv(x, 384, 3, "conv3")  #                               13 x 13 x 384
     x = _conv_in_towers(x, 384, 3, "conv4")  #                     13 x 13 x 384
     x = _conv_in_towers(x, 256, 3, "conv5")  #                     13 x 13 x 256
@@ -86,9 +89,12 @@ def _conv_in_towers(x: tf.Tensor, filters: int, size: int, name: str) -> tf.Tens
     return tf.concat([_conv(half, filters // 2, size, name + tower) for half, tower in zip(halves, "ab")], axis=3)
 
 
-def _response_norm(x: tf.Tensor, name: str) -> tf.Tensor:
-    # Section 3.3: n = 5 maps, k = 2, alpha = 1e-4, beta = 0.75.
-    return tf.nn.local_response_normalization(x, depth_radius=2, bias=2, alpha=1e-4, beta=0.75, name=name)
+def _response_norm(x: tf.Tensor, levels: tf.Tensor, name: str) -> tf.Tensor:
+    # Section 3.3: n = 5 maps, k = 2, alpha = 1e-4, beta = 0.75. These constants are for the paper's pixels, 0 to 255
+    # less the mean (section 2). What comes from smaller ones is brought to their scale and back: the same as an alpha
+    # of 1e-4 * levels ** 2. The layers between keep that factor, so that it is norm2's, too.
+    maps = x * levels
+    return tf.nn.local_response_normalization(maps, depth_radius=2, bias=2, alpha=1e-4, beta=0.75, name=name) / levels
 
 
 def _batch_norm(x: tf.Tensor, training: bool, name: str) -> tf.Tensor:

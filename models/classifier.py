@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from models import NETWORKS
 from models.layers import variables
-from models.recipes import Recipe, Variant
+from models.recipes import TENTHS, Recipe, Variant
 
 # Mean and deviation of ImageNet's training pixels, on the scale of 0 to 255, in RGB (as in torchvision).
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -21,10 +21,8 @@ _IMAGENET_DEVIATION = (58.395, 57.12, 57.375)
 # LeCun et al. (1998), section II.B: background -0.1 and ink 1.175 make a digit's mean about 0 and its variance about 1.
 _BACKGROUND, _INK = -0.1, 1.175
 
-_STEPS = (30 / 90, 60 / 90, 80 / 90)  # Goyal et al. (2017), section 5.1
-
 PROGRESS = "ingest/progress"
-"""Collection of one tensor, float32 [2]: loss and top-1 of the step, over all devices and hosts."""
+"""Collection of one tensor, float32 [3]: loss and top-1 of the step, over all devices and hosts; its learning rate."""
 
 ARRIVED = "ingest/arrived"
 """Collection of one tensor, float64: when the step's images were there, in seconds since 1970."""
@@ -69,21 +67,29 @@ def model_fn(
     """The EstimatorSpec for images uint8 [N, S, S, C] and labels int32 [N].
 
     Loss: mean cross-entropy, and in training half the squared weights times the weight decay. Evaluation gives
-    ``top1``, ``top5`` and ``cross_entropy``. Prediction gives the ``labels`` int32, ``classes`` and ``scores`` float32
-    of the most likely five, [N, 5] each, and the ``features`` before the last layer, float32 [N, F].
+    ``top1``, ``top5`` and ``cross_entropy``; of equal logits the one with the lower label comes first, as in
+    prediction, and an image with a logit that is no number is no hit. Prediction gives the ``labels`` int32,
+    ``classes`` and ``scores`` float32 of the most likely five, [N, 5] each, and the ``features`` before the last layer,
+    float32 [N, F].
     """
     training = mode == tf.estimator.ModeKeys.TRAIN
     logits, before = build(features, params, training)
     if mode == tf.estimator.ModeKeys.PREDICT:
         return _prediction(logits, before, params)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    hits = tf.cast(tf.equal(tf.argmax(logits, axis=1, output_type=tf.int32), labels), tf.float32)
     if not training:
-        top5 = tf.cast(tf.nn.in_top_k(logits, labels, min(_TOP, len(params.classes))), tf.float32)
-        values = {"top1": hits, "top5": top5, "cross_entropy": losses}
+        values = {"top1": _hits(logits, labels, 1), "top5": _hits(logits, labels, _TOP), "cross_entropy": losses}
         metrics = {name: tf.metrics.mean(value) for name, value in values.items()}
         return tf.estimator.EstimatorSpec(mode, loss=tf.reduce_mean(losses), eval_metric_ops=metrics)
-    return _training(features, labels, logits, hits, params, config and config.model_dir)
+    return _training(features, labels, logits, params, config and config.model_dir)
+
+
+def _hits(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:
+    """1 where a label is among the ``count`` most likely, else 0, float32 [N]."""
+    # Not in_top_k: it counts all that are equal, so that a network that says the same of all classes is always right.
+    _, likely = tf.nn.top_k(logits, min(count, logits.shape[1]))
+    is_hit = tf.reduce_any(tf.equal(likely, labels[:, tf.newaxis]), axis=1)
+    return tf.cast(tf.logical_and(is_hit, tf.reduce_all(tf.math.is_finite(logits), axis=1)), tf.float32)
 
 
 def build(images: tf.Tensor, params: Params, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
@@ -95,15 +101,16 @@ def build(images: tf.Tensor, params: Params, training: bool) -> tuple[tf.Tensor,
     with warnings.catch_warnings(), variables(params.variant):
         # tf.layers is deprecated in favour of Keras, which has no place in an Estimator's graph.
         warnings.filterwarnings("ignore", message="`tf.layers", category=UserWarning)
-        pixels = _scaled(images, params.variant.pixel_range)
-        features = NETWORKS[params.network].build(pixels, training and not is_frozen)
+        pixels, network = _scaled(images, params.variant.pixel_range), NETWORKS[params.network]
+        options = {"levels": _levels(images, params.variant.pixel_range)} if network.needs_levels else {}
+        features = network.build(pixels, training and not is_frozen, **options)
         # Krizhevsky et al. (2012), section 5; Goyal et al. (2017), section 5.1.
         start = tf.initializers.random_normal(stddev=0.01)
         return tf.layers.dense(features, len(params.classes), kernel_initializer=start, name=HEAD), features
 
 
 def _training(
-    images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, hits: tf.Tensor, params: Params, folder: str | None
+    images: tf.Tensor, labels: tf.Tensor, logits: tf.Tensor, params: Params, folder: str | None
 ) -> tf.estimator.EstimatorSpec:
     smoothing = params.recipe.label_smoothing
     loss = tf.losses.softmax_cross_entropy(tf.one_hot(labels, len(params.classes)), logits, label_smoothing=smoothing)
@@ -111,7 +118,7 @@ def _training(
     decay = params.recipe.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in _kernels(trained)])
     step = tf.train.get_or_create_global_step()
     rate = _learning_rate(step, params)
-    top1 = tf.reduce_mean(hits)
+    top1 = tf.reduce_mean(_hits(logits, labels, 1))
     _report(images, loss, top1, rate)
     # Batch normalisation's running means belong to the step.
     with tf.control_dependencies(
@@ -135,8 +142,9 @@ def _kernels(variables: list[Any]) -> list[Any]:
 
 def _report(images: tf.Tensor, loss: tf.Tensor, top1: tf.Tensor, rate: tf.Tensor) -> None:
     """What the hooks and TensorBoard are to know of a step."""
+    shown = tf.stack([loss, top1, rate])
     # Not by all_reduce, for which sessions of several devices wait for ever.
-    tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [tf.stack([loss, top1])]))
+    tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [shown]))
     with tf.control_dependencies([images]), tf.device("CPU"):
         # TensorFlow's own timestamp is refused where operations are to be deterministic.
         tf.add_to_collection(ARRIVED, tf.numpy_function(time.time, [], tf.float64))
@@ -183,13 +191,20 @@ def _scaled(images: tf.Tensor, pixel_range: str) -> tf.Tensor:
     return (images - tf.constant(_IMAGENET_MEAN)) / tf.constant(_IMAGENET_DEVIATION)
 
 
+def _levels(images: tf.Tensor, pixel_range: str) -> float:
+    """How many of a pixel's levels, of 0 to 255, a unit of ``_scaled`` is."""
+    if pixel_range != "standard":
+        return 255 / float(pixel_range)
+    return 255 / (_INK - _BACKGROUND) if images.shape[3] == 1 else sum(_IMAGENET_DEVIATION) / 3
+
+
 def _learning_rate(step: tf.Tensor, params: Params) -> tf.Tensor:
     done = tf.cast(step, tf.float32)
     share = tf.minimum(1.0, done / params.steps)
     if params.recipe.schedule == "cosine":
         fall = 0.5 * (1 + tf.cos(math.pi * share))
     else:
-        fall = tf.pow(0.1, tf.reduce_sum(tf.cast(share >= tf.constant(_STEPS), tf.float32)))
+        fall = tf.pow(0.1, tf.reduce_sum(tf.cast(share >= tf.constant(TENTHS), tf.float32)))
     warm_up = max(1, round(params.recipe.warm_up * params.steps))
     return params.learning_rate * tf.minimum((done + 1) / warm_up, 1.0) * fall
 
@@ -201,5 +216,7 @@ def _optimizer(rate: tf.Tensor, params: Params) -> Any:
     else:
         optimizer = tf.train.MomentumOptimizer(rate, recipe.momentum)
     if params.half_precision:
-        return tf.train.experimental.enable_mixed_precision_graph_rewrite(optimizer)
+        # Not enable_mixed_precision_graph_rewrite, which switches evaluations of the same process over, too: what
+        # rewrites the graph is an option of the training's sessions alone (devices.session_config).
+        return tf.train.experimental.MixedPrecisionLossScaleOptimizer(optimizer, "dynamic")
     return optimizer

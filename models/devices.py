@@ -26,7 +26,14 @@ from tensorflow.python.eager import context as eager
 
 from models import ModelError
 
-_PATTERN = re.compile(r"(cpu|gpu):(\d+)")
+_PATTERN = re.compile(r"(cpu|gpu):(\d{1,3})", re.ASCII)
+_ADDRESS = re.compile(r"[!-~]+:(\d{1,5})", re.ASCII)
+
+_REWRITE = {"CPU": "auto_mixed_precision_onednn_bfloat16", "GPU": "auto_mixed_precision"}
+"""What has TensorFlow compute in 16 bits where that is safe."""
+
+_HALF_PRECISION = (*_REWRITE.values(), "auto_mixed_precision_mkl", "auto_mixed_precision_cpu")
+"""All of TensorFlow's rewrites of a graph that change what it computes."""
 
 _PEER_SECONDS = 2.0
 """Between two looks at whether the other hosts are there."""
@@ -55,7 +62,7 @@ class Devices:
 def find(wanted: str | None, tf_config: str | None) -> Devices:
     """The devices ``wanted``, such as ``cpu:2`` or ``gpu:4``, or all GPUs, or else the CPU; hosts as TF_CONFIG says.
 
-    Raises ModelError where there are not so many, or TF_CONFIG cannot be used.
+    Raises ModelError where there are not so many, or TF_CONFIG cannot be used, or a host cannot have so many.
     """
     gpus = tf.config.list_physical_devices("GPU")
     host, hosts = _place(tf_config)
@@ -66,16 +73,19 @@ def find(wanted: str | None, tf_config: str | None) -> Devices:
         raise ModelError(f"--devices {wanted}: give cpu:N, for N logical devices, or gpu:N")
     if match[1] == "gpu" and int(match[2]) > len(gpus):
         raise ModelError(f"--devices {wanted}: TensorFlow finds {len(gpus)} GPUs")
+    if hosts > 1 and match[1] == "cpu" and int(match[2]) > 1:
+        # MultiWorkerMirroredStrategy takes all GPUs of a host, or else its one CPU.
+        raise ModelError(f"--devices {wanted}: of several hosts (TF_CONFIG) each trains on one CPU: give cpu:1")
     return Devices(match[1].upper(), int(match[2]), host, hosts)
 
 
 def strategy(devices: Devices) -> Any:
     """The strategy for ``devices``, None where none is needed."""
+    gpus = tf.config.list_physical_devices("GPU")
+    tf.config.set_visible_devices(gpus[: devices.count] if devices.kind == "GPU" else [], "GPU")
     if devices.kind == "CPU" and devices.count > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices.count)
-    elif devices.kind == "GPU":
-        tf.config.set_visible_devices(tf.config.list_physical_devices("GPU")[: devices.count], "GPU")
     if devices.hosts > 1:
         several = tf.distribute.experimental.MultiWorkerMirroredStrategy()
         # TensorFlow catches it, to hear of machines that are to be taken away; then nothing would end this process.
@@ -86,15 +96,23 @@ def strategy(devices: Devices) -> Any:
     return tf.distribute.OneDeviceStrategy("/GPU:0") if devices.kind == "GPU" else None
 
 
-def session_config(devices: Devices, half_precision: bool) -> tf.ConfigProto:
-    """How sessions run: on so many devices, and on a CPU, if ``half_precision``, in bfloat16 where that is safe."""
+def session_config(devices: Devices | None = None, half_precision: bool = False) -> tf.ConfigProto:
+    """How sessions run: on ``devices``, or whatever there is, and in float32.
+
+    If ``half_precision``, in 16 bits where that is safe: bfloat16 on a CPU, float16 on a GPU, whose losses must be
+    scaled (classifier.Params). What is not asked for is explicitly off: else a switch of the whole process counts.
+    """
     config = tf.ConfigProto(allow_soft_placement=True)
-    if devices.kind == "CPU":
+    rewrites = config.graph_options.rewrite_options
+    for name in _HALF_PRECISION:
+        setattr(rewrites, name, rewriter_config_pb2.RewriterConfig.OFF)
+    if devices and half_precision:
+        setattr(rewrites, _REWRITE[devices.kind], rewriter_config_pb2.RewriterConfig.ON)
+    if devices and devices.kind == "CPU":
         config.device_count.update({"CPU": devices.count, "GPU": 0})
-        if half_precision:
-            config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = (
-                rewriter_config_pb2.RewriterConfig.ON
-            )
+    elif devices:
+        # A session knows nothing of set_visible_devices: it would take memory of all GPUs.
+        config.gpu_options.visible_device_list = ",".join(map(str, range(devices.count)))
     return config
 
 
@@ -156,12 +174,30 @@ def _place(tf_config: str | None) -> tuple[int, int]:
         cluster, task = content["cluster"], content["task"]
         if set(cluster) != {"worker"} or task["type"] != "worker" or not isinstance(cluster["worker"], list):
             raise ValueError("all hosts must be of the type worker")
-        hosts, host = len(cluster["worker"]), int(task["index"])
+        addresses, host = cluster["worker"], _index(task["index"])
+        for address in addresses:
+            if not isinstance(address, str) or not _is_address(address):
+                raise ValueError(f"worker {address!r:.80}")
+        hosts = len(addresses)
+        if len(set(addresses)) < hosts:
+            raise ValueError("a worker is there twice")
         if not 0 <= host < hosts:
             raise ValueError(f"worker {host} of {hosts}")
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(
             f'TF_CONFIG: cannot be used ({error}): give {{"cluster": {{"worker": ["HOST:PORT", ...]}}, '
             '"task": {"type": "worker", "index": N}}'
         ) from error
     return host, hosts
+
+
+def _index(content: Any) -> int:
+    # Some schedulers write it as a string, which TensorFlow takes, too.
+    if isinstance(content, bool) or not isinstance(content, int | str):
+        raise ValueError(f"index {content!r:.80}")
+    return int(content)
+
+
+def _is_address(text: str) -> bool:
+    match = _ADDRESS.fullmatch(text)
+    return match is not None and 1 <= int(match[1]) <= 65535

@@ -23,6 +23,7 @@ class Watch(tf.train.SessionRunHook):
 
     ``show`` is called after each with loss and top-1; training ends after the step in which ``stop`` became true. The
     first step, which starts workers and compiles, is not timed. Every ``summary_steps`` the rates go to TensorBoard.
+    ``learning_rate`` is that of the last step, None before the first.
     A loss that is no number raises NanLossDuringTrainingError: this hook is the first, so that nothing of it is saved.
     """
 
@@ -34,6 +35,7 @@ class Watch(tf.train.SessionRunHook):
         self._show, self._stop = show, stop
         self.steps = self.timed = 0
         self.seconds = self.waited = 0.0
+        self.learning_rate: float | None = None
         self._sums: list[tuple[float, float]] = []
         self._before = (0, 0.0, 0.0)
         self._last: float | None = None
@@ -49,7 +51,7 @@ class Watch(tf.train.SessionRunHook):
 
     def after_run(self, context: Any, values: Any) -> None:
         """Count the step."""
-        (loss, top1), arrived, step = values.results
+        (loss, top1, rate), arrived, step = values.results
         now = time.time()
         if not math.isfinite(loss):
             raise tf.train.NanLossDuringTrainingError
@@ -59,6 +61,7 @@ class Watch(tf.train.SessionRunHook):
             self.waited += max(0.0, arrived - self._started)
         self._last = now
         self.steps += 1
+        self.learning_rate = float(rate)
         self._sums.append((float(loss), float(top1)))
         self._show(float(loss), float(top1))
         if self._folder and self.steps % self._summary_steps == 0:
@@ -136,6 +139,8 @@ class Epochs(tf.train.CheckpointSaverListener):
         entry: Entry = {"step": step, "epoch": round(self._epoch_at(step), 3), "loss": loss, "top1": top1}
         if self.history and self.history[-1]["step"] == step:  # of when there was nothing to evaluate on
             entry = self.history.pop()
+        if self._watch.learning_rate is not None:
+            entry["learning_rate"] = self._watch.learning_rate
         if self._evaluate:
             metrics = self._evaluate(str(self._folder / f"model.ckpt-{step}"))
             loss = float(metrics["cross_entropy"])

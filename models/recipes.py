@@ -10,10 +10,14 @@ Loshchilov 2017   Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("step", "cosine")
+
+TENTHS = (30 / 90, 60 / 90, 80 / 90)
+"""Parts of a training after which the schedule ``step`` divides the rate by ten: Goyal 2017, section 5.1."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,17 @@ class Recipe:
     def peak(self, batch_size: int) -> float:
         """The highest learning rate with batches of ``batch_size``."""
         return self.learning_rate * batch_size / self.batch_size
+
+    def rate(self, done: int, steps: int, peak: float) -> float:
+        """The learning rate of the step after ``done`` of ``steps``: what the graph computes (classifier), as a number.
+
+        ``peak`` is the highest.
+        """
+        share = min(1.0, done / steps)
+        fall = 0.1 ** sum(share >= part for part in TENTHS)
+        if self.schedule == "cosine":
+            fall = 0.5 * (1 + math.cos(math.pi * share))
+        return peak * min((done + 1) / max(1, round(self.warm_up * steps)), 1.0) * fall
 
 
 # LeCun 1998 took 20 passes, a digit at a time, at rates from 0.0005 down, scaled by second derivatives; for batches and

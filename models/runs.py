@@ -34,8 +34,8 @@ ENTRY = "entry.json"
 SAVED_MODEL = "saved_model"
 
 Entry = dict[str, Any]
-"""``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, and with evaluation data
-``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
+"""``step``, ``epoch``, the means of ``loss`` and ``top1`` since the entry before, the step's ``learning_rate`` (if
+known), and with evaluation data ``eval_loss`` (None if it is no number), ``eval_top1`` and ``eval_top5``."""
 
 _MAX_BYTES = 2**25
 """Of a file of JSON: a million classes, or as many epochs as nobody trains."""
@@ -337,7 +337,8 @@ def _entry(content: Any) -> Entry:
     """An entry as it was written. Raises ValueError, LookupError or TypeError."""
     if type(content["step"]) is not int or not 0 <= content["step"] < 2**63:
         raise ValueError(f"a step is {reprlib.repr(content['step'])[:100]}")
-    numbers = [content[name] for name in content if name in ("epoch", "loss", "top1") or name.startswith("eval_")]
+    known = ("epoch", "loss", "top1", "learning_rate")
+    numbers = [content[name] for name in content if name in known or name.startswith("eval_")]
     if not all(value is None or _is_finite(value) for value in numbers):
         raise ValueError("a number is none")
     if any(content.get(name, 0) is None for name in ("eval_top1", "eval_top5")):
@@ -346,7 +347,7 @@ def _entry(content: Any) -> Entry:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _place(file: Path, target: Path, may_link: bool) -> None:

@@ -14,7 +14,7 @@ from tensorflow import image  # whose resize, unlike that of v1, has pixels with
 
 from models import NETWORKS
 from models.classifier import Params, model_fn
-from models.devices import alone
+from models.devices import alone, session_config
 from models.runs import RUN, SAVED_MODEL, Description, Trained, exports, save_description, step_of
 
 SHOWN_PART = 224 / 256
@@ -32,11 +32,11 @@ def params_of(description: Description) -> Params:
 
 def evaluate(
     trained: Trained, input_fn: Callable[[], tf.data.Dataset], folder: Path | None = None,
-    session_config: tf.ConfigProto | None = None,
+    sessions: tf.ConfigProto | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """``top1``, ``top5`` and ``cross_entropy`` over a dataset; for TensorBoard also in ``folder``/eval, if given."""
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = _estimator(trained.description, folder or Path(scratch), session_config)
+        estimator = _estimator(trained.description, folder or Path(scratch), sessions)
         return estimator.evaluate(input_fn, checkpoint_path=trained.checkpoint)
 
 
@@ -47,7 +47,7 @@ def predictions(trained: Trained, input_fn: Callable[[], tf.data.Dataset]) -> It
         yield from estimator.predict(input_fn, checkpoint_path=trained.checkpoint, yield_single_examples=False)
 
 
-def export(trained: Trained, folder: Path) -> Path:
+def export(trained: Trained, folder: Path, sessions: tf.ConfigProto | None = None) -> Path:
     """Write a SavedModel to ``folder``/saved_model/STEP, in place of an earlier one, of whatever step.
 
     Gives its folder. The number is for TensorFlow Serving, to which ``folder``/saved_model is a model, and STEP its
@@ -67,7 +67,7 @@ def export(trained: Trained, folder: Path) -> Path:
     target = model / str(step_of(trained.checkpoint))
     with tempfile.TemporaryDirectory(dir=folder, prefix=_EXPORTING) as scratch:
         save_description(Path(scratch), description)
-        exported = _estimator(description, Path(scratch)).export_saved_model(
+        exported = _estimator(description, Path(scratch), sessions).export_saved_model(
             scratch, receive, assets_extra={RUN: str(Path(scratch) / RUN)}, checkpoint_path=trained.checkpoint
         )
         if (model / "saved_model.pb").exists():  # of a version that gave no numbers
@@ -107,8 +107,8 @@ def images_fn(images: np.ndarray, batch_size: int) -> Callable[[], tf.data.Datas
 
 
 def _estimator(
-    description: Description, folder: Path, session_config: tf.ConfigProto | None = None
+    description: Description, folder: Path, sessions: tf.ConfigProto | None = None
 ) -> tf.estimator.Estimator:
     with alone():
-        config = tf.estimator.RunConfig(session_config=session_config)
+        config = tf.estimator.RunConfig(session_config=sessions or session_config())
         return tf.estimator.Estimator(model_fn, str(folder), config, params_of(description))

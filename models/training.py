@@ -31,7 +31,7 @@ _TELLING_SECONDS = 30.0
 """Of timed steps, from which on a training that starved is worth a closer look at its loader."""
 
 # Weights, but neither the optimiser's memory nor the step.
-_WEIGHTS = r".*/(kernel|bias|gamma|beta|moving_mean|moving_variance):0$"
+_WEIGHTS = r"(.*/(kernel|bias|gamma|beta|moving_mean|moving_variance)|levels):0$"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,22 @@ class Job:
     def epoch_at(self, step: int) -> float:
         """How many epochs ``step`` batches are."""
         return step * self.description.batch_size / self.description.records
+
+
+def change_of_rate(job: Job, start: int) -> tuple[float, float] | None:
+    """The learning rate that a training had, and that with which ``job`` goes on from ``start``; None if they agree.
+
+    They do not where the earlier steps were of another schedule: of another length, above all.
+    """
+    history = [entry for entry in runs.load_history(job.folder, start) if entry.get("learning_rate") is not None]
+    if not history or start >= job.steps:
+        return None
+    step, was = history[-1]["step"], history[-1]["learning_rate"]
+    by_now = job.recipe.rate(step - 1, job.steps, job.learning_rate)
+    # The graph computes in float32.
+    if math.isclose(by_now, was, rel_tol=1e-3, abs_tol=1e-6 * job.learning_rate):
+        return None
+    return was, job.recipe.rate(start, job.steps, job.learning_rate)
 
 
 class Outcome(NamedTuple):
@@ -111,7 +127,7 @@ def train(
         return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history)
     epochs.catch_up(step)  # of a training that was through already
     found, best = runs.find(job.folder), runs.load_best(job.folder)
-    exported = serving.export(found, job.folder)
+    exported = serving.export(found, job.folder, session_config(job.devices))
     at = int(exported.name)
     return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, best, exported, at)
 
@@ -127,8 +143,9 @@ def measure(job: Job, seconds: float) -> float:
 
     watch = Watch(None, job.description.batch_size, 1, lambda loss, top1: None, is_enough)
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = _estimator(job, scratch, saves=False)
-        estimator.train(lambda: _one_batch(job.description), hooks=[watch], max_steps=job.steps)
+        estimator = _estimator(job, scratch, saves=False, model=_on_one_batch(job.description, job.devices.count))
+        # A strategy takes no tensors. What it would copy to the device in each step is this number, not the batch.
+        estimator.train(lambda: tf.data.Dataset.from_tensors(0).repeat(), hooks=[watch], max_steps=job.steps)
     if watch.images_per_second is None:
         raise ModelError("one step is not enough to measure a rate: give --steps 2 or more")
     return watch.images_per_second
@@ -199,12 +216,12 @@ class _Last(tf.train.SessionRunHook):
             self._peers.release()
 
 
-def _estimator(job: Job, folder: str, saves: bool = True, warm_start_from: Any = None) -> tf.estimator.Estimator:
+def _estimator(
+    job: Job, folder: str, saves: bool = True, warm_start_from: Any = None, model: Callable[..., Any] = model_fn
+) -> tf.estimator.Estimator:
     # A cluster of one host is none to us; to TensorFlow it would be.
     with alone() if job.devices.hosts == 1 else nullcontext():
-        return tf.estimator.Estimator(
-            model_fn, folder, _config(job, saves), job.params, warm_start_from=warm_start_from
-        )  # fmt: skip
+        return tf.estimator.Estimator(model, folder, _config(job, saves), job.params, warm_start_from=warm_start_from)
 
 
 def _config(job: Job, saves: bool) -> tf.estimator.RunConfig:
@@ -241,18 +258,29 @@ def _prepare(job: Job, start: Start) -> None:
 
 def _evaluator(job: Job, evaluation: Any) -> Callable[[str], dict[str, float]]:
     def evaluate(checkpoint: str) -> dict[str, float]:
-        config = session_config(job.devices, False)
+        config = session_config(job.devices)
         return serving.evaluate(Trained(checkpoint, job.description), evaluation, job.folder, config)
 
     return evaluate
 
 
-def _one_batch(description: Description) -> Any:
-    shape = (description.batch_size, description.image_size, description.image_size, description.channels)
-    images = tf.random.stateless_uniform(shape, (0, 0), 0, 256, tf.int32)
-    labels = tf.random.stateless_uniform(shape[:1], (1, 0), 0, len(description.classes), tf.int32)
-    kept = [
-        tf.get_variable(name, initializer=value, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES])
-        for name, value in (("images", tf.cast(images, tf.uint8)), ("labels", labels))
-    ]
-    return kept[0].read_value(), kept[1].read_value()
+def _on_one_batch(description: Description, devices: int) -> Callable[..., Any]:
+    """A model function that trains on a batch of its own, an equal part on each of ``devices``, whatever comes in.
+
+    The batch is made where the network is: by variables of the device, so that nothing is copied there in a step.
+    """
+    size = description.image_size
+    shape = (description.batch_size // devices, size, size, description.channels)
+
+    def train_on_it(features: Any, labels: Any, mode: str, params: Params, config: Any) -> Any:
+        images = tf.random.stateless_uniform(shape, (0, 0), 0, 256, tf.int32)
+        labels = tf.random.stateless_uniform(shape[:1], (1, 0), 0, len(description.classes), tf.int32)
+        kept = [
+            tf.get_variable(
+                name, dtype=value.dtype, initializer=value, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES]
+            ).read_value()
+            for name, value in (("images", tf.cast(images, tf.uint8)), ("labels", labels))
+        ]
+        return model_fn(kept[0], kept[1], mode, params, config)
+
+    return train_on_it

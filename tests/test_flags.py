@@ -203,10 +203,10 @@ USAGE = [
     # What computes and what loads.
     (f"{LENET} --devices cpu:3", "--batch-size 64: cannot be divided among 3 devices"),
     (f"{LENET} --loader dali", "argument --loader: invalid choice: 'dali'"),
-    (f"{LENET} --loader naive --devices cpu:2", "--loader and --synthetic feed one device: give --devices cpu:1"),
+    (f"{LENET} --loader naive --devices cpu:2", "--loader naive feeds one device: give --devices cpu:1"),
     (f"{LENET} --loader naive --no-shuffle", "--no-shuffle: one class after the other is not in --loader naive"),
     (f"{LENET} --data {{lmdb}} --loader tf.data", "{lmdb}: tf.data reads tfrecord, and these shards are lmdb"),
-    ("--model lenet --synthetic --devices cpu:2", "--loader and --synthetic feed one device: give --devices cpu:1"),
+    ("--model lenet --synthetic --devices cpu:3", "--batch-size 64: cannot be divided among 3 devices"),
     ("--model lenet --synthetic --steps 0", "--steps 0: give 1 or more"),
     ("--model lenet --synthetic --batch-size all", "--batch-size all: give a number with --synthetic"),
     ("--model lenet --synthetic --batch-size 0", "--batch-size 0: give 1 or more"),
@@ -313,6 +313,27 @@ def test_what_cannot_be_done_is_one_line(places: dict[str, Path], code: int, wor
     assert one_line(err).startswith("train.py: error: ")
     assert not places["run"].exists()
     assert contents(places) == before
+
+
+TWO_HOSTS = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}'
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--devices cpu:2", "--devices cpu:2: of several hosts (TF_CONFIG) each trains on one CPU: give cpu:1"),
+        ("--loader naive", "--loader naive feeds one device: unset TF_CONFIG"),
+        ("--loader naive --devices cpu:1", "--loader naive feeds one device: unset TF_CONFIG"),
+    ],
+)
+def test_what_several_hosts_cannot_have_is_one_line(
+    places: dict[str, Path], words: str, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TF_CONFIG", TWO_HOSTS)
+    code, out, err = said([word.format(**places) for word in f"{LENET} {words}".split()])
+    assert (code, out) == (2, "")
+    assert message in one_line(err)
+    assert not places["run"].exists()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 from models import NETWORKS, classifier, summary
 from models.classifier import Params
@@ -172,3 +173,71 @@ def test_evaluation_counts_top1_and_top5(classes: int, tmp_path: Path):
         ranks = np.argsort(-session.run(scores), axis=1)
     assert found["top1"] == pytest.approx(np.mean(ranks[:, 0] == labels))
     assert found["top5"] == pytest.approx(np.mean([label in ranks[i, :5] for i, label in enumerate(labels)]))
+
+
+def evaluated(logits: np.ndarray, labels: list[int], count: int) -> list[float]:
+    with tf.Graph().as_default(), tf.Session() as session:
+        return session.run(classifier._hits(tf.constant(logits, tf.float32), tf.constant(labels), count)).tolist()
+
+
+def test_equal_logits_are_hits_no_more_often_than_by_chance():
+    equal = np.zeros((10, 10))
+    assert evaluated(equal, list(range(10)), 5) == [1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert evaluated(equal, list(range(10)), 1) == [1, *[0] * 9]
+    # Two are ahead, one is behind: three of the seven that are equal are among the first five.
+    some = np.where(np.arange(10) == 9, -1.0, np.where(np.arange(10) >= 7, 1.0, 0.0))[np.newaxis].repeat(10, axis=0)
+    assert evaluated(some, list(range(10)), 5) == [1, 1, 1, 0, 0, 0, 0, 1, 1, 0]
+    assert evaluated(np.zeros((3, 3)), [0, 1, 2], 5) == [1, 1, 1]  # of three classes each is among the first five
+
+
+def test_a_logit_that_is_no_number_is_no_hit():
+    logits = np.zeros((4, 10))
+    logits[0], logits[1, 7], logits[2, 0] = np.nan, np.nan, np.inf
+    assert evaluated(logits, [0, 0, 0, 0], 1) == evaluated(logits, [0, 0, 0, 0], 5) == [0, 0, 0, 1]
+
+
+def test_weights_of_zero_without_intercepts_are_right_by_chance():
+    dumb = Params(*(getattr(params("lenet", 10), name) for name in ("network", "classes", "recipe")), 0.1, 1, 1,
+                  Variant(initializer="zeros", bias=False))  # fmt: skip
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.constant(np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), np.uint8))
+        labels = tf.constant(np.arange(20, dtype=np.int32) % 10)
+        spec = classifier.model_fn(images, labels, tf.estimator.ModeKeys.EVAL, dumb)
+        session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+        session.run([update for _, update in spec.eval_metric_ops.values()])
+        found = session.run({name: value for name, (value, _) in spec.eval_metric_ops.items()})
+    assert (found["top1"], found["top5"]) == (pytest.approx(0.1), pytest.approx(0.5))
+
+
+@pytest.fixture(scope="module")
+def pictures(photos: Path) -> np.ndarray:
+    """Drawn photographs, uint8 [9, 63, 63, 3]."""
+    files = sorted((photos / "val").rglob("*.JPEG"))
+    return np.stack([np.asarray(Image.open(file).convert("RGB").resize((63, 63))) for file in files])
+
+
+@pytest.mark.parametrize("pixel_range", ["standard", "255", "1"])
+def test_response_normalisation_spreads_as_on_the_papers_pixels(pictures: np.ndarray, pixel_range: str):
+    """Krizhevsky et al. (2012): pixels of 0 to 255 less the mean (section 2), divided as in section 3.3."""
+    network = Params("alexnet-two-tower", ("a", "b"), RECIPE, 0.1, 1, 1, Variant(pixel_range=pixel_range))
+    with tf.Graph().as_default() as graph, tf.Session() as session:
+        tf.set_random_seed(1)
+        classifier.build(tf.constant(pictures), network, False)
+        norms = [operation for operation in graph.get_operations() if operation.type == "LRN"]
+        kernel = next(v for v in tf.trainable_variables() if v.op.name == "conv1/kernel")
+        mean = classifier._IMAGENET_MEAN if pixel_range == "standard" else 0.0
+        pixels = tf.pad(pictures.astype(np.float32) - np.float32(mean), [[0, 0], [2, 2], [2, 2], [0, 0]])
+        maps = tf.nn.relu(tf.nn.conv2d(pixels, kernel, 4, "VALID"))
+        session.run(tf.global_variables_initializer())
+        found = session.run([(norm.inputs[0], norm.outputs[0]) for norm in norms])
+        paper = session.run(maps).astype(np.float64)
+    squares = np.pad(paper**2, [(0, 0), (0, 0), (0, 0), (2, 2)])
+    wanted = (2 + 1e-4 * sum(squares[..., i : i + 96] for i in range(5))) ** 0.75
+    before, after = found[0]
+    divisors = (before[after > 0] / after[after > 0]).astype(np.float64)
+    assert divisors.std() == pytest.approx(wanted[paper > 0].std(), rel=0.05)
+    assert divisors.mean() == pytest.approx(wanted[paper > 0].mean(), rel=0.02)
+    # It does something: a tenth of all values are divided by half as much again as another tenth, and in norm2, too.
+    for before, after in found:
+        low, high = np.quantile(before[after > 0] / after[after > 0], [0.1, 0.9])
+        assert high > 1.1 * low

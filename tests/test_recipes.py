@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from models import NETWORKS, classifier, layers
 from models.classifier import Params
-from models.recipes import LENET, RESNET, Recipe, Variant
+from models.recipes import ALEXNET, LENET, RESNET, Recipe, Variant
 
 Values = dict[str, np.ndarray]
 
@@ -93,6 +93,17 @@ def test_the_cosine_of_the_rate():
     )
 
 
+@pytest.mark.parametrize("recipe", [LENET, RESNET, ALEXNET], ids=["lenet", "resnet", "alexnet"])
+@pytest.mark.parametrize("steps", [1, 7, 90])
+def test_a_rate_is_the_same_as_a_number_and_in_the_graph(recipe: Recipe, steps: int):
+    with tf.Graph().as_default(), tf.Session() as session:
+        at = tf.placeholder(tf.int64, [])
+        rate = classifier._learning_rate(at, params(recipe=recipe, steps=steps))
+        graphs = [float(session.run(rate, {at: step})) for step in range(steps + 2)]
+    peak = params(recipe=recipe).learning_rate
+    assert [recipe.rate(step, steps, peak) for step in range(steps + 2)] == pytest.approx(graphs, rel=1e-4, abs=1e-8)
+
+
 def test_a_rate_is_that_of_the_last_step_ever_after():
     with tf.Graph().as_default(), tf.Session() as session:
         for recipe, last in ((replace(RESNET, warm_up=0), 1e-4), (LENET, 0)):
@@ -162,24 +173,22 @@ def test_optimizer_weight_decay_and_label_smoothing_are_as_by_hand(name: str):
             assert after[part] == pytest.approx(before[part] - rate * change, rel=1e-4, abs=1e-6), (step, part)
 
 
+SCALED = tf.train.experimental.MixedPrecisionLossScaleOptimizer
+
+
 def test_a_step_that_a_scaled_loss_leaves_out_counts():
     """Its images were shown; what is saved, and where a training goes on, counts batches."""
     heavy = replace(LENET, weight_decay=1e6)  # its slopes, times the scale, are more than a float32 holds
     trained = params(recipe=heavy, learning_rate=1e-9, half_precision=True)
-    experimental = tf.train.experimental
-    rewrite = experimental.enable_mixed_precision_graph_rewrite
     with (
         tf.Graph().as_default(),
         tf.Session() as session,
-        patch.object(experimental, "enable_mixed_precision_graph_rewrite") as enable,
+        patch.object(tf.train.experimental, "MixedPrecisionLossScaleOptimizer", scaled := Mock()),
     ):
-        too_much = experimental.DynamicLossScale(initial_loss_scale=1e36)
-        enable.side_effect = lambda optimizer: rewrite(optimizer, too_much)
+        too_much = tf.train.experimental.DynamicLossScale(initial_loss_scale=1e36)
+        scaled.side_effect = lambda optimizer, scale: SCALED(optimizer, too_much)
         pixels = tf.constant(images(12, 1))
-        try:
-            spec = classifier.model_fn(pixels, tf.constant(LABELS), tf.estimator.ModeKeys.TRAIN, trained)
-        finally:
-            experimental.disable_mixed_precision_graph_rewrite()
+        spec = classifier.model_fn(pixels, tf.constant(LABELS), tf.estimator.ModeKeys.TRAIN, trained)
         head = next(v for v in tf.trainable_variables() if v.op.name == "head/bias")
         step = tf.train.get_global_step()
         session.run(tf.global_variables_initializer())

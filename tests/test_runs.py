@@ -24,7 +24,9 @@ from test_train import one_line, train
 
 import ingest
 import train as command
-from models import ModelError, hooks, runs
+from models import ModelError, hooks, runs, training
+from models.devices import Devices
+from models.recipes import LENET, RESNET
 
 STEPS_PER_EPOCH = 4
 
@@ -266,6 +268,47 @@ def test_other_records_are_refused_and_another_format_is_not(
     ingest.build_shards(digits, tmp_path / "lmdb", format="lmdb", shards=2, workers=0)
     code, _, err = lenet(tmp_path / "lmdb", folder, "--steps", 9)
     assert code == 0, err
+
+
+def test_a_jump_of_the_learning_rate_is_said(shards: Path, two_epochs: Path, tmp_path: Path):
+    first, last = history(two_epochs)
+    assert (first["learning_rate"], last["learning_rate"]) == pytest.approx((rate(3, 8), rate(7, 8)), rel=1e-4)
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    _, _, err = lenet(shards, folder, "--steps", 8)
+    assert "rate rises from" not in err and "the learning rate then rises again" in err
+    code, _, err = lenet(shards, folder, "--steps", 12)
+    assert code == 0
+    line = (
+        f"train.py: {folder}: the learning rate rises from {rate(7, 8):.3g} to {rate(8, 12):.3g}, because the schedule"
+    )
+    assert line in err
+    assert f"--init-from {folder} --tune all with a low --learning-rate in another --model-dir" in err
+    assert history(folder)[-1]["learning_rate"] == pytest.approx(rate(11, 12), rel=1e-4)
+
+
+def rate(done: int, steps: int) -> float:
+    """Of LeNet in batches of 20, in which the warm-up is of one step at the most."""
+    return LENET.rate(done, steps, LENET.peak(20))
+
+
+def test_a_learning_rate_is_compared_with_that_of_the_same_step(tmp_path: Path):
+    def change(
+        recorded: dict[str, float], start: int, peak: float = 0.1, steps: int = 90
+    ) -> tuple[float, float] | None:
+        (tmp_path / "history.json").write_text(json.dumps([{"step": 30, "epoch": 3.0, **recorded}]))
+        job = training.Job(None, RESNET, peak, steps, tmp_path, Devices("CPU", 1))
+        return training.change_of_rate(job, start)
+
+    before = {"learning_rate": float(np.float32(RESNET.rate(29, 90, 0.1)))}
+    # An epoch that was cut short, and what the schedule itself makes of the rate, is no change.
+    assert [change(before, start) for start in (30, 31, 60, 90)] == [None] * 4
+    assert change({}, 40) is change({"learning_rate": None}, 40) is None  # of an earlier version
+    assert change(before, 30, peak=0.2) == pytest.approx((0.1, 0.02))
+    assert change(before, 40, steps=900) == pytest.approx((0.1, 0.1 * 41 / 50))
+    assert change(before, 60, steps=45) is None  # it is through
+    for damaged in ({"learning_rate": "0.1"}, {"learning_rate": []}, {"learning_rate": float("nan")}):
+        with pytest.raises(ModelError, match=r"history.json: cannot be read"):
+            change(damaged, 40)
 
 
 def test_what_was_exported_is_said(shards: Path, two_epochs: Path, tmp_path: Path):

@@ -70,9 +70,8 @@ def frame(place: Place) -> slice:
 def framed(data: Buffer, place: Place) -> Buffer | None:
     """The payload in the bytes of a record, or None where they are none whose payload is at ``place``."""
     length = _LENGTH.pack(place.size_bytes)
-    if len(data) != _BEFORE + place.size_bytes + _CRC.size or data[:_BEFORE] != length + _CRC.pack(
-        _masked(crc32c(length))
-    ):
+    before = length + _CRC.pack(_masked(crc32c(length)))
+    if len(data) != _BEFORE + place.size_bytes + _CRC.size or data[:_BEFORE] != before:
         return None
     return data[_BEFORE : -_CRC.size] if data[-_CRC.size :] == _CRC.pack(_masked(place.crc)) else None
 
