@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import re
 import reprlib
 import shutil
 import stat
+import sys
 from collections.abc import Container
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
