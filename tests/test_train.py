@@ -110,7 +110,7 @@ def test_wrong_use_is_one_line(digits: Path, shards: dict[str, Path], val_shards
     broken = put(tmp_path / "broken", {"manifest.json": b"{"})
     for status, words, message in (
         (2, ("--model", "vgg", "--data", digits), "invalid choice: 'vgg'"),
-        (2, lenet, "give --data SHARDS and --model-dir DIR, or --summary"),
+        (2, lenet, "give --data SHARDS"),
         (2, ("--model", "alexnet", "--summary", "--image-size", 62), "too small for alexnet: give at least 63"),
         (2, (*lenet, "--data", digits, "--image-size", 8), "too small for lenet"),
         (2, (*lenet, "--data", digits, "--steps", 0), "--steps 0: give 1 or more"),
