@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:
     sys.exit(f"train.py: error: {sys.executable} has no {missing.name}: make install, then source .venv/bin/activate")
 from ingest.cli import Parser, guarded, local, place, save, save_json, writable
 from ingest.errors import IngestError, OptionError
-from ingest.manifest import load_manifest
+from ingest.manifest import NAME, RECIPE_NAME, load_manifest
 from ingest.terminal import complain, say
 from models import NETWORKS, ModelError, Network, flags
 
@@ -254,6 +254,8 @@ def _checked(args: argparse.Namespace) -> Job:
         raise OptionError("give --init-from CHECKPOINT|SAVEDMODEL and --tune head|all together")
     if args.no_shuffle and args.loader != "ours":
         raise OptionError(f"--no-shuffle: one class after the other is not in --loader {args.loader}")
+    if any((args.model_dir / name).exists() for name in (NAME, RECIPE_NAME)):
+        raise OptionError(f"--model-dir {args.model_dir}: it holds a dataset: give a folder of its own")
     size = _image_size(args, NETWORKS[args.model])
     recipe = _flag(lambda: flags.recipe(args))
     manifest = load_manifest(args.data)

@@ -375,7 +375,8 @@ _TURNED = {
 _SUMMARY = """\
 packed {records:,} of {found:,} files ({converted_files:,} converted, {quarantined:,} quarantined, \
 {passed_over_files:,} passed over)
-into {shards:,} {format} shards, {size_bytes:,} bytes, in {seconds:.1f} s, {images_per_second:,.0f} images/s: {out}"""
+into {shards:,} {format} shards of {classes:,} classes, {size_bytes:,} bytes, in {seconds:.1f} s, \
+{images_per_second:,.0f} images/s: {out}"""
 
 
 def _lines(template: str, **values: Any) -> list[str]:
@@ -402,7 +403,7 @@ def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "size_bytes": manifest.size_bytes,
         "seconds": seconds,
-        "images_per_second": found / seconds,
+        "images_per_second": (found - passed_over) / seconds,
     }
 
 

@@ -93,6 +93,8 @@ def verify(
     folder = files.place(shards)
     if repair is None:
         _refuse_unfinished(folder)
+    elif recipe := _known(folder)[1]:
+        _refuse_other_source((repair, labels), recipe, _options(recipe, workers))  # before all is read for nothing
     damages = list(_check_head(folder))
     expected = _expected(folder)
     damages += _check_shards(folder, expected, expected.shards, decode, workers)
@@ -274,13 +276,18 @@ class _Checker:
             raise RecordError("its restart segments show another image than the whole JPEG")
 
 
-def _repair(folder: Path, damages: list[Damage], src: _Src, decode: bool, count: int | None) -> set[str]:
-    """Make again what is damaged, from ``src``; the names of those that were written."""
+def _known(folder: Path) -> tuple[Manifest | None, Recipe | None]:
+    """The manifest, if it can be read, and what the dataset was built by."""
     try:
         found = manifest.load_manifest(folder)
-        recipe = found.build
+        return found, found.build
     except ManifestError:
-        found, recipe = None, manifest.load_recipe(folder)
+        return None, manifest.load_recipe(folder)
+
+
+def _repair(folder: Path, damages: list[Damage], src: _Src, decode: bool, count: int | None) -> set[str]:
+    """Make again what is damaged, from ``src``; the names of those that were written."""
+    found, recipe = _known(folder)
     if recipe is None:
         raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again")
     options = _options(recipe, count)

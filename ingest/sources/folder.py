@@ -219,7 +219,9 @@ def _refuse_wrong_level(root: Path, classes: Iterable[str], entries: Entries) ->
     classes = tuple(classes)
     depths = {entry.key.count("/") for entry in entries if entry.label != NO_CLASS}
     if entries and not depths:
-        raise SourceError(f"{root}: no class folders in it; images belong in {root}/CLASS/IMAGE")
+        raise SourceError(
+            f"{root}: no class folders in it; images belong in {root}/CLASS/IMAGE, or their labels in --labels FILE"
+        )
     if depths and min(depths) > 1:
         raise SourceError(
             f"{root}: its folders ({', '.join(classes[:3])}) hold folders, not images: "
