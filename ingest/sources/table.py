@@ -11,7 +11,7 @@ from ingest import files
 from ingest.errors import SourceError
 from ingest.sources import NO_CLASS, Entries, Entry, Source, junk, listing
 from ingest.sources.folder import FolderReader, can_be_read, count_beside, refuse_unreadable
-from ingest.sources.labels import labels_of
+from ingest.sources.labels import labels_of, needs_no_label
 
 _SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 _GLANCE_BYTES = 4096
@@ -33,9 +33,9 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
     """The images in the folder ``path``, which has no folders in it, by the labels at ``labels``; None for a file."""
     if not path.is_dir():
         return None
-    here = [name for name in files.names_in(path) if not junk.rule(name)]
+    here = files.names_in(path)
     names = [name for name in here if not _is_same(path / name, labels)]
-    if any((path / name).is_dir() for name in names if not name.startswith(".")):
+    if any((path / name).is_dir() for name in names if not needs_no_label(name)):
         raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
     classes, numbers, unused = labels_of(labels, names)
     entries = Entries(Entry(name, label) for name, label in zip(names, numbers) if label != NO_CLASS)
