@@ -337,6 +337,29 @@ def test_a_folder_with_its_list_counts_what_the_list_does_not_name(tmp_path: Pat
         open_source(tmp_path / "a")
 
 
+def test_a_list_beside_folders_that_are_no_classes_is_called_out(tmp_path: Path):
+    for place, files in {
+        "within": {"images/1.jpg": "", "images/2.jpg": "", "labels.csv": "images/1.jpg,cat\nimages/2.jpg,dog\n"},
+        "relative": {"images/1.jpg": "", "images/2.jpg": "", "labels.csv": "path,label\n1.jpg,cat\n2.jpg,dog\n"},
+        "beside": {
+            "1.jpg": "",
+            "2.jpg": "",
+            "old/3.jpg": "",
+            "older/4.jpg": "",
+            "labels.csv": "1.jpg,cat\n2.jpg,dog\n",
+        },
+    }.items():
+        put(tmp_path / place, {name: text.encode() for name, text in files.items()})
+        with pytest.raises(
+            SourceError, match=f"{place}: labels.csv in it has the labels of images that lie in no class"
+        ):
+            open_source(tmp_path / place)
+    classes = {"cat/1.jpg": b"1", "dog/2.jpg": b"2", "labels.csv": b"cat/1.jpg,cat\ndog/2.jpg,dog\n"}
+    assert open_source(put(tmp_path / "classes", classes)).classes == ("cat", "dog")
+    alone = {"cat/1.jpg": b"1", "README.txt": b"A cat.\n\nLook at 1.jpg first.\nAnd at README.txt.\n"}
+    assert open_source(put(tmp_path / "alone", alone)).classes == ("cat",)
+
+
 def test_labels_may_lie_in_the_folder_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     put(
         tmp_path,

@@ -201,11 +201,26 @@ def read(path: Path, known: Known, *, labels_alone: bool) -> Listing:
 
 def is_list(path: Path, known: Known) -> bool:
     """Whether rows at the start of ``path`` name files that are ``known``, whatever else is wrong with them."""
+    cells = (cell for line in _first_lines(path) for cell in _first_cells(line))
+    return any(map(known.find, cells))
+
+
+def is_list_of_paths(path: Path, known: Known) -> bool:
+    """Whether most rows at the start of ``path`` have the whole path of a file that is ``known``."""
+    named = [any(map(known.is_exact, _first_cells(line))) for line in _first_lines(path)]
+    return 2 * sum(named) >= max(1, len(named))
+
+
+def _first_lines(path: Path) -> list[str]:
     start = files.read(path, 0, 2**16)
     lines = start.decode(_encoding(start), "replace").replace("\r", "\n").split("\n")
-    sample = [line for line in lines if line.strip()][:_SAMPLE]
-    rows = [row for sign in _DELIMITERS for row in (_fields(line, sign) for line in sample) if len(row) > 1]
-    return any(known.find(cell) for row in rows for cell in row[:4])
+    return [line for line in lines if line.strip()][:_SAMPLE]
+
+
+def _first_cells(line: str) -> list[str]:
+    """What a row's first fields may be; none where nothing parts it."""
+    rows = [_fields(line, sign) for sign in _DELIMITERS]
+    return [cell for row in rows if len(row) > 1 for cell in row[:4]]
 
 
 def has_mark(start: bytes) -> bool:

@@ -71,7 +71,13 @@ def _paths(root: Path, entries: Entries, others: set[str]) -> set[Path]:
 def _open_folder(folder: Path) -> Source | None:
     """The images that the one list in a folder without folders names; the others there are passed over."""
     names = [name for name in files.names_in(folder) if not (name.startswith(".") or junk.rule(name))]
-    if len(names) < 2 or any((folder / name).is_dir() for name in names):
+    if len(names) < 2:
+        return None
+    if files.is_remote(folder):
+        if any((folder / name).is_dir() for name in names):
+            return None
+    elif folders := [name for name in names if (folder / name).is_dir()]:
+        _refuse_list_beside(folder, folders, sorted({*names} - {*folders}))
         return None
     known = _files(folder)
     tables = [name for name in names if _may_be_list(folder / name) and listing.is_list(folder / name, known)]
@@ -84,6 +90,24 @@ def _open_folder(folder: Path) -> Source | None:
     source = _open_list(folder / tables[0])
     used = _paths(folder, source.entries, {tables[0]})
     return source._replace(passed_over=count_beside(folder, used, "files that the list does not name"))
+
+
+def _refuse_list_beside(folder: Path, folders: list[str], others: list[str]) -> None:
+    """Raise SourceError where a list beside folders has the labels of images there, or in the only one of them."""
+    lists = [name for name in others if Path(name).suffix.lower() in _SUFFIXES and (folder / name).is_file()]
+    if not lists:
+        return
+    images = {"": [name for name in others if name not in lists]}
+    if len(folders) == 1:
+        images[f"{folders[0]}/"] = within = _names_in(folder, folders[0])
+        images[""] += within
+    known = listing.Files(str(folder), lambda below: images.get(below, []))
+    for name in lists:
+        if listing.is_list_of_paths(folder / name, known):
+            raise SourceError(
+                f"{folder}: {name} in it has the labels of images that lie in no class folders: give {folder / name}, "
+                "or a folder of the images alone with --labels"
+            )
 
 
 def _may_be_list(path: Path) -> bool:
