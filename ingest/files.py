@@ -33,6 +33,8 @@ def place(name: str | Path) -> Path:
     text = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(text, str):
         raise OptionError(f"{reprlib.repr(name)} is no path: give a string or a pathlib.Path")
+    if not text:
+        raise OptionError("an empty path, as of a variable that is not set: give a path, or . for this folder")
     if "://" not in text:
         return _local(text)
     try:

@@ -121,6 +121,7 @@ def rows_of(data: bytes) -> list[str]:
 
 def is_comment(line: str) -> bool:
     """Whether a line begins with a #, and not with an image's name."""
+    line = line.lstrip("\ufeff")  # of a list that another was joined to
     return line.lstrip().startswith("#") and not any(line.split(sign)[0].strip() in NAMES for sign in "\t,; ")
 
 

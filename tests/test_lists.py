@@ -99,6 +99,9 @@ RIGHT: dict[str, tuple[str | bytes, dict[str, str]]] = {
     "empty last column": (rows(NAMES, LABELS, [""] * 10), NUMBERED),
     "empty last rows": (rows(NAMES, LABELS) + ",,\n , \n\n", NUMBERED),
     "comments": ("# ours\n#,\n" + rows(NAMES, LABELS) + "# IMG_0000.jpg,5\n", NUMBERED),
+    "joined, with two byte order marks": (
+        "\ufeff" + rows(WORDS[:4], NAMES[:4]) + "\ufeff" + rows(WORDS[4:], NAMES[4:]), WORDED,
+    ),
     "without suffix": (rows([n[:-4] for n in NAMES], WORDS), WORDED),
     "without suffix, a header": ("id,breed\n" + rows([n[:-4] for n in NAMES], WORDS), WORDED),
     "here": (rows([f"./{n}" for n in NAMES], LABELS), NUMBERED),
@@ -192,6 +195,23 @@ REFUSED: dict[str, tuple[str | bytes, str]] = {
     "huge": (lines_but(3, "IMG_0002.jpg,1000000"), "line 3: label '1000000': give whole numbers"),
     "huger": (lines_but(3, f"IMG_0002.jpg,{'9' * 10_000}"), "line 3: label '999.*': give whole numbers"),
     "hugest": (lines_but(3, "IMG_0002.jpg,1e999"), "line 3: label '1e999': give whole numbers"),
+    "labels after a #": (rows([f"#{w}" for w in WORDS], NAMES), "line 1: begins with '#' as a comment does, and names"),
+    "one label after a #": (rows(["# a", *WORDS[1:]], [n[:-4] for n in NAMES], by=";"), "line 1: begins with '#'"),
+    "labels that are files": (rows(NAMES[:5], NAMES[5:]), "line 1: label 'IMG_0005.jpg' names a file, too"),
+    "labels that may be files": (
+        rows([n[:-4] for n in reversed(NAMES)], [n[:-4] for n in NAMES]), "line 1: .* both name files: what each",
+    ),
+    "words of two columns": (rows(NAMES, WORDS, WORDS), "line 1: two columns that may be the label"),
+    "blanks in labels and between": (rows(NAMES, ["a b"] * 10, by=" "), "line 1: two columns .*, or quote a label"),
+    "a sign between blanks": (rows(NAMES, WORDS, by=" | "), "line 1: two columns that may be the label"),
+    "header of two labels": ("path,fine,coarse\n" + rows(NAMES, LABELS, LABELS), "line 1: two columns that may be"),
+    "one name of two classes": (
+        rows(NAMES, LABELS, [f"c{n % 10}" for n in LABELS]), "line 2: 'c0' is the name of labels 0 and 10",
+    ),
+    "a name as an unnamed class": (
+        rows(NAMES, LABELS, ["04" if n == 2 else f"c{n}" for n in LABELS]),
+        "line 3: '04' is the name of labels 2 and 4",
+    ),
     "four columns": (rows(NAMES, LABELS, WORDS, WORDS), "line 1: 4 columns: what each column is cannot be told"),
     "three columns, numbers last": (rows(NAMES, WORDS, LABELS), "line 1: numbers in the third column"),
     "label, path, class name": (rows(LABELS, NAMES, WORDS), "line 1: three columns, of which the paths"),
@@ -317,6 +337,29 @@ def test_a_folder_with_its_list_counts_what_the_list_does_not_name(tmp_path: Pat
         open_source(tmp_path / "a")
 
 
+def test_a_list_beside_folders_that_are_no_classes_is_called_out(tmp_path: Path):
+    for place, files in {
+        "within": {"images/1.jpg": "", "images/2.jpg": "", "labels.csv": "images/1.jpg,cat\nimages/2.jpg,dog\n"},
+        "relative": {"images/1.jpg": "", "images/2.jpg": "", "labels.csv": "path,label\n1.jpg,cat\n2.jpg,dog\n"},
+        "beside": {
+            "1.jpg": "",
+            "2.jpg": "",
+            "old/3.jpg": "",
+            "older/4.jpg": "",
+            "labels.csv": "1.jpg,cat\n2.jpg,dog\n",
+        },
+    }.items():
+        put(tmp_path / place, {name: text.encode() for name, text in files.items()})
+        with pytest.raises(
+            SourceError, match=f"{place}: labels.csv in it has the labels of images that lie in no class"
+        ):
+            open_source(tmp_path / place)
+    classes = {"cat/1.jpg": b"1", "dog/2.jpg": b"2", "labels.csv": b"cat/1.jpg,cat\ndog/2.jpg,dog\n"}
+    assert open_source(put(tmp_path / "classes", classes)).classes == ("cat", "dog")
+    alone = {"cat/1.jpg": b"1", "README.txt": b"A cat.\n\nLook at 1.jpg first.\nAnd at README.txt.\n"}
+    assert open_source(put(tmp_path / "alone", alone)).classes == ("cat",)
+
+
 def test_labels_may_lie_in_the_folder_of_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     put(
         tmp_path,
@@ -354,6 +397,13 @@ def test_a_label_a_line(tmp_path: Path):
         rows([*LABELS[:9], -1]): "line 10: label '-1'",
         rows([*WORDS[:9], '"bee']): "line 10: a quote that is not closed",
         rows([*WORDS[:9], "IMG_0009.jpg"]): "line 10: 'IMG_0009.jpg' is an image, without a label",
+        **{
+            rows(NAMES, WORDS, by=by): "line 1: 'IMG_0000.jpg.*' holds the name of an image: give a path and a label"
+            for by in ("|", ":", "=", "::", "->", "_")
+        },
+        rows(WORDS, NAMES, by="|"): "line 1: 'dog|IMG_0000.jpg' holds the name of an image",
+        rows(range(10), NAMES, WORDS, by="|"): "line 1: '0|IMG_0000.jpg|dog' holds the name of an image",
+        rows([n[:-4] for n in NAMES], WORDS, by="|"): "line 1: 'IMG_0000|dog' holds the name of an image",
         rows(range(10), LABELS): "no label for 10 of 10 images, such as IMG_0000.jpg; line 1 names '0'",
         ",label\n" + rows(range(10), LABELS): "line 1: a path and a label are needed|no label for 10 of 10",
     }.items():
@@ -369,6 +419,38 @@ def test_a_label_a_line(tmp_path: Path):
         open_source(tmp_path / "photos", "/dev/null")
     with pytest.raises(SourceError, match=r"no file with labels in it|cannot be read"):
         open_source(tmp_path / "photos", tmp_path / "nowhere")
+
+
+def test_a_list_may_name_what_systems_leave(tmp_path: Path):
+    """What a list names is an image, whatever its name; a label a line is for others."""
+    names = ["._x.jpg", ".h.jpg", "Thumbs.db", "a.jpg"]
+    for source in sources(tmp_path, rows(names, WORDS[:4]), names):
+        assert said(source) == dict(zip(names, WORDS)) and source.passed_over == {}
+    put(tmp_path, {"labels.csv": b"a.jpg cat\n", "without/__MACOSX/._a.jpg": b"1"})
+    for text in (b"a.jpg cat\n", b"cat\n"):
+        put(tmp_path, {"labels.csv": text})
+        source = open_source(tmp_path / "without", tmp_path / "labels.csv")
+        assert said(source) == {"a.jpg": "cat"}
+        assert source.passed_over == {"._*": 1, "__MACOSX": 1, "Thumbs.db": 1, "hidden files": 1}
+
+
+def test_a_label_a_line_for_names_whose_order_is_not_clear(tmp_path: Path):
+    for names, pair in {
+        ("1.jpg", "2.jpg", "10.jpg"): "10.jpg is before 2.jpg",
+        ("a_9_x.jpg", "a_10_x.jpg", "b.jpg"): "a_10_x.jpg is before a_9_x.jpg",
+    }.items():
+        folder = put(tmp_path / pair, dict.fromkeys(names, b"1"))
+        put(tmp_path, {"labels": b"0\n1\n2\n"})
+        with pytest.raises(SourceError, match=f"labels: a label a line .*{pair}: give lines PATH LABEL"):
+            open_source(folder, tmp_path / "labels")
+        put(tmp_path, {"labels": "".join(f"{name} {i}\n" for i, name in enumerate(names)).encode()})
+        assert len(open_source(folder, tmp_path / "labels").entries) == 3
+
+
+def test_labels_may_be_numbers_as_images_have_them(tmp_path: Path):
+    folder = put(tmp_path / "photos", {f"{i}.jpg": f"{i}.jpg".encode() for i in range(1, 6)})
+    put(tmp_path, {"labels": b"2\n1\n2\n3\n3\n"})
+    assert said(open_source(folder, tmp_path / "labels")) == dict(zip([f"{i}.jpg" for i in range(1, 6)], "21233"))
 
 
 def test_a_devkit_that_is_damaged_is_refused(tmp_path: Path):

@@ -187,6 +187,16 @@ def test_what_lies_beside_is_counted(tmp_path: Path):
     assert open_source(tmp_path / "a.parquet").passed_over == {}
 
 
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"<html>"])
+def test_a_file_that_is_called_parquet_and_is_none_is_refused(tmp_path: Path, content: bytes):
+    place = put_table(tmp_path / "a" / "0.parquet", table_of([0])).parent
+    put(place, {"._0.parquet": b"1"})
+    assert open_source(place).passed_over == {"._*": 1}
+    put(place, {"1.parquet": content, "2.PARQUET": content})
+    with pytest.raises(SourceError, match=r"1\.parquet: no parquet, though it is called so, and 1 more like it: fetch"):
+        open_source(place)
+
+
 def test_a_file_that_has_changed_is_no_longer_the_source(tmp_path: Path):
     source = open_source(put_table(tmp_path / "a", table_of([0, 1, 1])))
     put_table(tmp_path / "a", table_of([0]))

@@ -130,6 +130,13 @@ def test_a_class_without_images_is_a_class(tmp_path: Path):
     assert bad(source) == {"README": "not a tar, as the others are"}
 
 
+def test_a_class_is_called_as_its_tar_in_any_case(tmp_path: Path):
+    inner = {"a.tar": tar_of({"1": b"1"}), "B.TAR": tar_of({"1": b"2"})}
+    expected = {"a/1": ("a", b"1"), "B/1": ("B", b"2")}
+    assert good(opened(tmp_path / "one", {"x.tar": tar_of(inner)})) == expected
+    assert good(opened(tmp_path / "folder", inner)) == expected
+
+
 def test_a_class_tar_that_is_none_is_refused(tmp_path: Path):
     tars = {"a.tar": tar_of({"1": b"1"}), "b.tar": tar_of({"1": b"1"}), "c.tar": b"<html>404</html>"}
     assert "c.tar: damaged, or cut short (no header at byte 0)" in refused(tmp_path / "a", tars)

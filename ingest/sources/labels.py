@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from ingest import files
 from ingest.errors import OptionError, SourceError
-from ingest.sources import NO_CLASS, label_all, listing
+from ingest.sources import NO_CLASS, junk, label_all, listing
 
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
@@ -35,8 +36,7 @@ def labels_of(path: Path, names: list[str]) -> Labels:
     That is the devkit (its archive, its folder, or the ground truth in it), whose labels become those of the sorted
     synsets, as a training folder's are; a list with a label a line, for the images in the order of their names; or a
     list of paths and labels, as ``listing`` reads it, which may name other images, too: its classes are those of all
-    its rows. A hidden file, ``.NAME``, needs no label: without one it has NO_CLASS. Raises SourceError where they do
-    not fit.
+    its rows. A name that ``needs_no_label`` has NO_CLASS without one. Raises SourceError where they do not fit.
     """
     try:
         devkit = _find_devkit(path)
@@ -49,12 +49,17 @@ def labels_of(path: Path, names: list[str]) -> Labels:
         ) from error
 
 
+def needs_no_label(name: str) -> bool:
+    """Whether a file among images is hidden, or one of those that systems leave: an image only if a list says so."""
+    return name.startswith(".") or junk.rule(name) is not None
+
+
 def _of_list(path: Path, names: list[str]) -> Labels:
     rows = listing.read(path, _files(names), labels_alone=True)
     if rows.files is None:
         return _in_order(path, names, rows.classes, rows.labels)
     of_name = dict(zip(rows.files, rows.labels))
-    without = [name for name in names if name not in of_name and not name.startswith(".")]
+    without = [name for name in names if name not in of_name and not needs_no_label(name)]
     if without:
         line, other = rows.missing[0] if rows.missing else (0, "")
         there = f"; line {line} names {listing.short(other)}, which is not there" if rows.missing else ""
@@ -67,13 +72,33 @@ def _of_list(path: Path, names: list[str]) -> Labels:
 
 
 def _in_order(path: Path, names: list[str], classes: tuple[str, ...], labels: list[int]) -> Labels:
-    images = sorted(name for name in names if not name.startswith("."))
+    images = sorted(name for name in names if not needs_no_label(name))
     if len(labels) != len(images):
         raise SourceError(
             f"{path}: {len(labels)} labels for {len(images)} images: a label a line, or lines PATH LABEL, are needed"
         )
+    if pair := _against_numbers(images):
+        raise SourceError(
+            f"{path}: a label a line is for images in the order of their names, where {pair[0]} is before {pair[1]}: "
+            "give lines PATH LABEL"
+        )
     of_name = dict(zip(images, labels))
     return Labels(classes, [of_name.get(name, NO_CLASS) for name in names], {})
+
+
+def _against_numbers(names: list[str]) -> tuple[str, str] | None:
+    """Two of the sorted ``names`` that differ in a number alone, and stand in the order of text, not of numbers."""
+    if len({len(name) for name in names}) < 2:  # as published sets have it
+        return None
+    last: dict[tuple[str, str], tuple[int, str]] = {}
+    for name in names:
+        for number in re.finditer("[0-9]+", name):
+            around = name[: number.start()], name[number.end() :]
+            value, before = last.get(around, (0, ""))
+            if value > int(number[0]):
+                return before, name
+            last[around] = int(number[0]), name
+    return None
 
 
 def _files(names: list[str]) -> listing.Files:

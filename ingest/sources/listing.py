@@ -38,6 +38,9 @@ _SAMPLE = 16
 
 _DELIMITERS = "\t,; "
 
+_NAME_CHARACTERS = 256
+"""No file's name has so many."""
+
 _ENCODINGS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # begins as UTF-16's does
@@ -198,11 +201,26 @@ def read(path: Path, known: Known, *, labels_alone: bool) -> Listing:
 
 def is_list(path: Path, known: Known) -> bool:
     """Whether rows at the start of ``path`` name files that are ``known``, whatever else is wrong with them."""
+    cells = (cell for line in _first_lines(path) for cell in _first_cells(line))
+    return any(map(known.find, cells))
+
+
+def is_list_of_paths(path: Path, known: Known) -> bool:
+    """Whether most rows at the start of ``path`` have the whole path of a file that is ``known``."""
+    named = [any(map(known.is_exact, _first_cells(line))) for line in _first_lines(path)]
+    return 2 * sum(named) >= max(1, len(named))
+
+
+def _first_lines(path: Path) -> list[str]:
     start = files.read(path, 0, 2**16)
     lines = start.decode(_encoding(start), "replace").replace("\r", "\n").split("\n")
-    sample = [line for line in lines if line.strip()][:_SAMPLE]
-    rows = [row for sign in _DELIMITERS for row in (_fields(line, sign) for line in sample) if len(row) > 1]
-    return any(known.find(cell) for row in rows for cell in row[:4])
+    return [line for line in lines if line.strip()][:_SAMPLE]
+
+
+def _first_cells(line: str) -> list[str]:
+    """What a row's first fields may be; none where nothing parts it."""
+    rows = [_fields(line, sign) for sign in _DELIMITERS]
+    return [cell for row in rows if len(row) > 1 for cell in row[:4]]
 
 
 def has_mark(start: bytes) -> bool:
@@ -229,9 +247,10 @@ class _Text:
         text = io.TextIOWrapper(io.BytesIO(self.data), encoding, newline=None)
         try:
             for number, line in enumerate(text, 1):
+                line = line.lstrip("\ufeff")  # where one list was joined to another
                 if "\0" in line:
                     self.refuse(number, "a NUL byte: save the list as plain text, in UTF-8")
-                yield "\n" if line.lstrip().startswith("#") and not self._names_a_file(line) else line
+                yield "\n" if line.lstrip().startswith("#") and self._is_comment(number, line) else line
         except UnicodeDecodeError:
             self._refuse_encoding(encoding)
 
@@ -255,8 +274,14 @@ class _Text:
         """Raise SourceError."""
         raise SourceError(f"{self.path}: line {line}: {problem}")
 
-    def _names_a_file(self, line: str) -> bool:
-        return any(self.known.is_exact(line.rstrip("\n").split(sign, 1)[0]) for sign in _DELIMITERS)
+    def _is_comment(self, number: int, line: str) -> bool:
+        """Whether a line that begins with ``#`` says nothing. Raises SourceError where it may be a label and a file."""
+        rows = [[cell.strip(' \n"') for cell in line.split(sign)] for sign in _DELIMITERS]
+        if any(self.known.find(row[0]) for row in rows):
+            return False
+        if any(len(row) == 2 and row[0] != "#" and self.known.find(row[1]) for row in rows):
+            self.refuse(number, "begins with '#' as a comment does, and names a file: remove it, or quote its label")
+        return True
 
     def _refuse_encoding(self, encoding: str) -> NoReturn:
         try:
@@ -324,11 +349,38 @@ def _read_labels(text: _Text) -> Listing:
             continue
         lines.append(line)
         labels.append(fields[0].strip())
-    found = [(line, label) for line, label in zip(lines, labels) if text.known.find(label)]
-    if len(found) == len(labels) > 0 or any(text.known.is_exact(label) for _, label in found):
-        text.refuse(found[0][0], f"{short(found[0][1])} is an image, without a label: {_EXPECTED}")
+    _refuse_rows_as_labels(text, lines, labels)
     classes, numbers = _labelled(text, lines, labels)
     return Listing(classes, lines, numbers, None, [])
+
+
+def _refuse_rows_as_labels(text: _Text, lines: Sequence[int], labels: list[str]) -> None:
+    """Raise SourceError where labels hold the images' names: each would be a class of its own."""
+    known = text.known
+
+    def refuse(i: int) -> NoReturn:
+        what = "is an image, without a label" if known.find(labels[i]) else "holds the name of an image"
+        text.refuse(lines[i], f"{short(labels[i])} {what}: {_EXPECTED}")
+
+    files = set()
+    for label in dict.fromkeys(labels):
+        parts = _parts(label)
+        if any(map(known.is_exact, parts)):
+            refuse(labels.index(label))
+        files.add(next(filter(None, map(known.find, parts)), None))
+    # Without suffixes that may be chance, as where images have numbers, unless each label names another.
+    if len(files) == len(labels) > 0 and None not in files:
+        refuse(0)
+
+
+def _parts(label: str) -> list[str]:
+    """A label, and what is before, after and between the signs in it, as far as a file may be called so."""
+    signs = [
+        sign for sign in re.finditer(r"[\W_]", label) if min(sign.start(), len(label) - sign.end()) < _NAME_CHARACTERS
+    ]
+    before = [label[: sign.start()] for sign in signs if sign.start() < _NAME_CHARACTERS]
+    after = [label[sign.end() :] for sign in signs if len(label) - sign.end() < _NAME_CHARACTERS]
+    return [label, *filter(None, (*before, *after, *re.split(r"[^\w.-]+", label[: 4 * _NAME_CHARACTERS])))]
 
 
 class _Columns(NamedTuple):
@@ -367,6 +419,7 @@ def _read_rows(text: _Text, delimiter: str) -> Listing:
         _refuse_unless_row_numbers(text, table)
     named, missing = _resolved(text, table)
     _refuse_header_among(text, table, missing, first if is_header or may_be_header else [])
+    _refuse_files_as_labels(text, table, is_header or may_be_header)
     if may_be_header and (0 < len(missing) < len(named) or first[columns.label].strip() in table.labels):
         text.refuse(first_line, f"{short(first[path])} is no file in {known.place}, and may be a header: {_UNCLEAR}")
     classes, labels = _labelled(text, table.lines, table.labels)
@@ -424,6 +477,8 @@ def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_heade
         text.refuse(line, f"{len(rows[0])} columns: {_UNCLEAR}")
     label = next((i for i in rest if _is_numbers(rows, i)), rest[0])
     names = [i for i in rest if i != label and not _is_numbers(rows, i)] if _is_numbers(rows, label) else []
+    if len(rest) == 2 and not names and not (has_header and called):
+        text.refuse(line, f"two columns that may be the label: {_UNCLEAR}, or quote a label that has blanks")
     return _Columns(path, label, next(iter(names), None), index)
 
 
@@ -483,6 +538,18 @@ def _refuse_header_among(text: _Text, table: _Rows, missing: list[tuple[int, str
             text.refuse(line, f"a header, {short(path)} and {short(labels[line])}, below the first row: remove it")
 
 
+def _refuse_files_as_labels(text: _Text, table: _Rows, has_header: bool) -> None:
+    """Files beside images, such as masks, are no labels; and two columns that both name files may be either."""
+    labels = dict.fromkeys(table.labels)
+    if not all(map(text.known.find, labels)) or not labels:
+        return
+    line, label = table.lines[0], table.labels[0]
+    if all(map(text.known.is_exact, labels)):
+        text.refuse(line, f"label {short(label)} names a file, too: {_EXPECTED}")
+    if len(labels) == len(table.labels) > 1 and not has_header:
+        text.refuse(line, f"{short(table.paths[0])} and {short(label)} both name files: {_UNCLEAR}")
+
+
 def _refuse_unless_row_numbers(text: _Text, table: _Rows) -> None:
     """A first column before the paths can be told from a label only if it counts rows, and labels cannot."""
     numbers = {int(index) for index in table.numbers if re.fullmatch("[0-9]{1,12}", index)}
@@ -519,7 +586,13 @@ def _with_names(text: _Text, table: _Rows, classes: tuple[str, ...], labels: lis
         if names.setdefault(label, name) != name:
             both = f"{short(names[label])} and {short(name)}"
             text.refuse(line, f"image {number}: label {label} is {both}: give a class one name")
-    return tuple(names.get(label, name) for label, name in enumerate(classes))
+    named = tuple(names.get(label, name) for label, name in enumerate(classes))
+    if len(set(named)) < len(named):
+        of_name: dict[str, int] = {}
+        label, first = next((i, first) for i, name in enumerate(named) if (first := of_name.setdefault(name, i)) != i)
+        line = table.lines[labels.index(label if label in names else first)]
+        text.refuse(line, f"{short(named[label])} is the name of labels {first} and {label}: give each class its own")
+    return named
 
 
 def _is_numbers(rows: list[list[str]], i: int) -> bool:

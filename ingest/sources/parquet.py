@@ -23,7 +23,7 @@ import numpy as np
 from ingest import files
 from ingest.errors import BadSampleError, OptionError, SourceError
 from ingest.sample import Sample
-from ingest.sources import MAX_CLASSES, NO_CLASS, Entries, Entry, Source, label_all, numbered, pages
+from ingest.sources import MAX_CLASSES, NO_CLASS, Entries, Entry, Source, junk, label_all, numbered, pages
 from ingest.sources.folder import count_beside
 
 _MAGIC = b"PAR1"
@@ -86,6 +86,7 @@ def open_parquet(path: Path) -> Source | None:
     paths = tuple(_files(path))
     if not paths:
         return None
+    _refuse_damaged(path, paths)
     _refuse_splits(path, paths)
     schemas: list[_Schema] = []
     rows: list[_Row] = []
@@ -351,6 +352,15 @@ def _files(path: Path) -> Iterator[Path]:
     if files.is_remote(path) and not path.is_file():
         found = [file for file in found if file.suffix == ".parquet"]
     return (file for file in found if file.is_file() and files.start_of(file, 4) == _MAGIC)
+
+
+def _refuse_damaged(path: Path, paths: tuple[Path, ...]) -> None:
+    """Raise SourceError where a file beside these is called parquet and is none, as one is that was not fetched."""
+    beside = [path / name for name in files.names_in(path)] if path not in paths else []
+    damaged = [file for file in beside if file.suffix.lower() == ".parquet" and file not in paths and file.is_file()]
+    if wrong := [file for file in damaged if not junk.rule(file.name)]:
+        more = f", and {len(wrong) - 1:,} more like it" if len(wrong) > 1 else ""
+        raise SourceError(f"{wrong[0]}: no parquet, though it is called so{more}: fetch it again, or remove it")
 
 
 def _refuse_splits(path: Path, paths: tuple[Path, ...]) -> None:

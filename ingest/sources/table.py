@@ -11,7 +11,7 @@ from ingest import files
 from ingest.errors import SourceError
 from ingest.sources import NO_CLASS, Entries, Entry, Source, junk, listing
 from ingest.sources.folder import FolderReader, can_be_read, count_beside, refuse_unreadable
-from ingest.sources.labels import labels_of
+from ingest.sources.labels import labels_of, needs_no_label
 
 _SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 _GLANCE_BYTES = 4096
@@ -33,9 +33,9 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
     """The images in the folder ``path``, which has no folders in it, by the labels at ``labels``; None for a file."""
     if not path.is_dir():
         return None
-    here = [name for name in files.names_in(path) if not junk.rule(name)]
+    here = files.names_in(path)
     names = [name for name in here if not _is_same(path / name, labels)]
-    if any((path / name).is_dir() for name in names if not name.startswith(".")):
+    if any((path / name).is_dir() for name in names if not needs_no_label(name)):
         raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
     classes, numbers, unused = labels_of(labels, names)
     entries = Entries(Entry(name, label) for name, label in zip(names, numbers) if label != NO_CLASS)
@@ -71,7 +71,13 @@ def _paths(root: Path, entries: Entries, others: set[str]) -> set[Path]:
 def _open_folder(folder: Path) -> Source | None:
     """The images that the one list in a folder without folders names; the others there are passed over."""
     names = [name for name in files.names_in(folder) if not (name.startswith(".") or junk.rule(name))]
-    if len(names) < 2 or any((folder / name).is_dir() for name in names):
+    if len(names) < 2:
+        return None
+    if files.is_remote(folder):
+        if any((folder / name).is_dir() for name in names):
+            return None
+    elif folders := [name for name in names if (folder / name).is_dir()]:
+        _refuse_list_beside(folder, folders, sorted({*names} - {*folders}))
         return None
     known = _files(folder)
     tables = [name for name in names if _may_be_list(folder / name) and listing.is_list(folder / name, known)]
@@ -84,6 +90,24 @@ def _open_folder(folder: Path) -> Source | None:
     source = _open_list(folder / tables[0])
     used = _paths(folder, source.entries, {tables[0]})
     return source._replace(passed_over=count_beside(folder, used, "files that the list does not name"))
+
+
+def _refuse_list_beside(folder: Path, folders: list[str], others: list[str]) -> None:
+    """Raise SourceError where a list beside folders has the labels of images there, or in the only one of them."""
+    lists = [name for name in others if Path(name).suffix.lower() in _SUFFIXES and (folder / name).is_file()]
+    if not lists:
+        return
+    images = {"": [name for name in others if name not in lists]}
+    if len(folders) == 1:
+        images[f"{folders[0]}/"] = within = _names_in(folder, folders[0])
+        images[""] += within
+    known = listing.Files(str(folder), lambda below: images.get(below, []))
+    for name in lists:
+        if listing.is_list_of_paths(folder / name, known):
+            raise SourceError(
+                f"{folder}: {name} in it has the labels of images that lie in no class folders: give {folder / name}, "
+                "or a folder of the images alone with --labels"
+            )
 
 
 def _may_be_list(path: Path) -> bool:

@@ -445,7 +445,8 @@ def _class_names(path: Path, names: list[str]) -> list[str]:
 
 
 def _stem(name: str) -> str:
-    return name.rsplit("/")[-1].removesuffix(".tar")
+    last = name.rpartition("/")[2]
+    return last[: -len(".tar")] if _is_named_tar(last) else last
 
 
 def _files_in(path: Path) -> list[Path]:
