@@ -318,7 +318,7 @@ FOREIGN = {
     "a DICOM file": bytes(128) + b"DICM" + bytes(40),
     "an OpenEXR image": b"\x76\x2f\x31\x01" + bytes(40),
     "not an image": b"whatever this may be",
-    "within its header": image_bytes("GIF", mode="L")[:9],
+    "its header is damaged": image_bytes("GIF", mode="L")[:9],
 }
 
 

@@ -118,7 +118,7 @@ def decode_any(data: bytes) -> Decoded:
         raise BadSampleError(f"many more pixels than the limit of {_MAX_PIXELS}") from error
     except Image.UnidentifiedImageError as error:
         if data.startswith(_BEGINNINGS):
-            raise BadSampleError("not decodable: it is damaged, or cut off, within its header") from error
+            raise BadSampleError("not decodable: its header is damaged or cut off") from error
         raise BadSampleError(f"not an image of a kind that can be packed ({', '.join(FORMATS)})") from error
     except (BadSampleError, MemoryError):
         raise
