@@ -144,6 +144,8 @@ MISSING = {
     "the last MCUs, behind stray bytes": kinds.before(PLAIN, kinds.SOS, STRAY)[:-60] + kinds.END,
     "a restart marker": at_restart(-1, b"")[: WITH_RESTARTS.rindex(b"\xff\xd1")] + PLAIN[-2:],
     "every scan": kinds.first_scans(PROGRESSIVE, 0),
+    "the last scan, and the end": kinds.first_scans(PROGRESSIVE, 9)[:-2],
+    "the last scans, and the end": kinds.first_scans(PROGRESSIVE, 4)[:-2],
 }
 
 
@@ -180,6 +182,14 @@ def out_of_order() -> bytes:
     return kinds.joined(pieces)
 
 
+def with_width(width: int) -> bytes:
+    """Of which all MCUs are there: it is libjpeg that cannot count its pixels."""
+    data = bytearray(image_bytes("JPEG", size=(65_500, 8), mode="L"))
+    at = data.index(b"\xff\xc0") + 7
+    data[at : at + 2] = width.to_bytes(2, "big")
+    return bytes(data)
+
+
 REFUSED = {
     "two frame headers": with_frame_again(PLAIN),
     "a second start": kinds.START + PLAIN,
@@ -190,6 +200,7 @@ REFUSED = {
     "sampling factors": kinds.with_frame(GREY, factors=(0x05,)),
     "12 bits a sample": PLAIN.replace(b"\xff\xc0\0\x11\x08", b"\xff\xc1\0\x11\x0c"),
     "of a process that decoders lack": kinds.with_frame(PLAIN, marker=0xC5),
+    "65501 x 8 pixels": with_width(65_501),
 }
 
 
@@ -200,6 +211,25 @@ def test_what_libjpeg_refuses_is_refused(reason: str, read):
         libjpeg(REFUSED[reason], 3)
     with pytest.raises(BadSampleError, match=reason):
         read(REFUSED[reason])
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_other_numbers_of_components_are_named(count: int):
+    frame = b"\x08\0\x08\0\x08" + bytes((count,)) + b"".join(bytes((i, 0x11, 0)) for i in range(count))
+    with pytest.raises(BadSampleError, match=f"a JPEG of {count} components, not 1, 3 or 4: convert"):
+        jpeg.prepare(kinds.START + kinds.segment(kinds.SOF0, frame) + bytes(100) + kinds.END)
+
+
+def test_what_is_encoded_anew_has_another_name_than_what_is_kept():
+    names = {jpeg.prepare(data).converted for data in (kinds.lossless(*SIZE), kinds.arithmetic(*SIZE))}
+    assert names == {"JPEG lossless", "JPEG of arithmetic coding with stray bytes"}
+    assert jpeg.prepare(kinds.with_frame(PLAIN, marker=0xC1)).converted == "JPEG not baseline"
+
+
+def test_stray_bytes_have_the_same_name_where_nothing_can_be_coded_anew(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ingest.jpeg.restarts.MAX_BYTES", 1)
+    data = PLAIN[:-2] + bytes(50) + kinds.END
+    assert jpeg.prepare(data).converted == jpeg.read_pixels(data).converted == "JPEG with stray bytes"
 
 
 @pytest.mark.parametrize("scans", range(1, 10))
@@ -260,7 +290,7 @@ def test_a_lossless_jpeg_is_resized_in_memory_of_its_own(tmp_path: Path, encodin
     manifest = ingest.build_shards(
         tmp_path / "photos", tmp_path / "shards", format="tfrecord", encoding=encoding, resize=32, shards=2, workers=1
     )
-    assert (manifest.records, manifest.converted) == (4, {"JPEG not baseline": 4})
+    assert (manifest.records, manifest.converted) == (4, {"JPEG lossless": 4})
 
 
 FOREIGN = {
@@ -280,7 +310,15 @@ FOREIGN = {
     "a camera's raw image .CR3.": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(40),
     "a video .MP4": b"\0\0\0\x18ftypisom\0\0\0\1isommp42" + bytes(40),
     "a video .Matroska": b"\x1a\x45\xdf\xa3" + bytes(40),
+    "a video .QuickTime": b"\0\0\0\x08wide\0\0\0\0mdat" + bytes(40),
+    "a pointer of Git LFS.*git lfs pull": b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
+    "compressed.*gzip": b"\x1f\x8b\x08" + bytes(40),
+    "a zip archive": b"PK\3\4" + bytes(40),
+    "an icon": b"\0\0\1\0\1\0" + bytes(40),
+    "a DICOM file": bytes(128) + b"DICM" + bytes(40),
+    "an OpenEXR image": b"\x76\x2f\x31\x01" + bytes(40),
     "not an image": b"whatever this may be",
+    "its header is damaged": image_bytes("GIF", mode="L")[:9],
 }
 
 

@@ -117,6 +117,8 @@ def decode_any(data: bytes) -> Decoded:
     except Image.DecompressionBombError as error:
         raise BadSampleError(f"many more pixels than the limit of {_MAX_PIXELS}") from error
     except Image.UnidentifiedImageError as error:
+        if data.startswith(_BEGINNINGS):
+            raise BadSampleError("not decodable: its header is damaged or cut off") from error
         raise BadSampleError(f"not an image of a kind that can be packed ({', '.join(FORMATS)})") from error
     except (BadSampleError, MemoryError):
         raise
@@ -125,6 +127,7 @@ def decode_any(data: bytes) -> Decoded:
 
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BEGINNINGS = (*_TIFF, b"\x89PNG\r\n", b"GIF8")
 _STDERR = 2
 _stderr_lock = threading.Lock()
 

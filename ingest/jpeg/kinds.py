@@ -26,6 +26,12 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"\0\0\x01\xba", "a video (MPEG)", _VIDEO),
     (b"\0\0\x01\xb3", "a video (MPEG)", _VIDEO),
     (b"FLV\x01", "a video (Flash)", _VIDEO),
+    (b"\x76\x2f\x31\x01", "an OpenEXR image", _IMAGE),
+    (b"\0\0\1\0", "an icon", _IMAGE),
+    (bytes(128) + b"DICM", "a DICOM file", f"{_IMAGE}, such as with dcm2img"),
+    (b"PK\3\4", "a zip archive", "unpack it"),
+    (b"\x1f\x8b\x08", "compressed by gzip", "unpack it, such as with gunzip"),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself", "fetch that with git lfs pull"),
 )
 
 # Of ISO/IEC 14496-12's files, whose bytes 4 to 8 are "ftyp", by the brands that follow.
@@ -53,6 +59,8 @@ def raw_refusal(kind: str = "a camera's raw image") -> str:
 def _container(data: bytes) -> tuple[str, str] | None:
     if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
         return "a video (AVI)", _VIDEO
+    if data[4:8] in (b"moov", b"mdat", b"wide", b"pnot"):
+        return "a video (QuickTime)", _VIDEO
     if data[4:8] != b"ftyp":
         return None
     end = min(len(data), int.from_bytes(data[:4], "big"), _TEXT_BYTES)

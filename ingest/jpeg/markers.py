@@ -15,6 +15,9 @@ MAX_PIXELS = 2**26
 """Larger images are refused: 67,108,864. ImageNet's largest has 61 million; of more, pixels and coefficients together
 would need more than a gigabyte."""
 
+MAX_SIDE = 65_500
+"""Of a JPEG, in pixels, to libjpeg (jmorecfg.h)."""
+
 START, END, SCAN = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 SOF0, SOF1, SOF2 = 0xC0, 0xC1, 0xC2
 DHT, EOI, SOS, DQT, DRI, APP0, APP1, APP14 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xE1, 0xEE
@@ -104,18 +107,16 @@ def next_segment(data: bytes, at: int) -> Segment | None:
     stray = 0
     while (found := data.find(b"\xff", at)) >= 0 and found + 2 <= len(data):
         stray += found - at
-        at, marker = found, data[found + 1]
-        if marker == 0xFF:  # a fill byte
-            at += 1
-            continue
-        at += 2
-        if marker == 0:
-            stray += 2
-        elif marker == EOI:
-            return Segment(EOI, b"", at, stray)
-        elif marker in _KNOWN:
+        at, marker = found + 2, data[found + 1]
+        if marker in _KNOWN:
             end = at + max(2, int.from_bytes(data[at : at + 2], "big"))
             return Segment(marker, data[at + 2 : end], end, stray) if end <= len(data) else None
+        if marker == EOI:
+            return Segment(EOI, b"", at, stray)
+        if marker == 0xFF:  # a fill byte
+            at -= 1
+        elif marker == 0:
+            stray += 2
         elif marker not in _NO_PAYLOAD:
             raise BadSampleError(_refusal(marker))
     return None
@@ -163,6 +164,8 @@ def read_header(data: bytes) -> Header:
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     if height * width == 0:
         raise BadSampleError(f"a JPEG of {width} x {height} pixels")
+    if max(height, width) > MAX_SIDE:
+        raise BadSampleError(f"a JPEG of {width} x {height} pixels, where decoders end at {MAX_SIDE} a side")
     if height * width > MAX_PIXELS:
         raise BadSampleError(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS}")
     components = tuple(

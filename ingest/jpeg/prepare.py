@@ -15,7 +15,7 @@ from ingest.errors import BadSampleError, RecordError
 from ingest.jpeg.codec import decode, decode_any, decode_region, decode_strictly, encode
 from ingest.jpeg.markers import (
     END,
-    PROGRESSIVE,
+    MAX_SIDE,
     SOF0,
     SOF1,
     SOF2,
@@ -33,10 +33,8 @@ from ingest.jpeg.scans import OddScanError, check_scans
 CONVERSION_QUALITY = 95
 """JPEG quality of files that had to be converted: above it Pillow's documentation sees large files and no gain."""
 
-_MAX_SIDE = 65_500  # of a JPEG, to libjpeg
-
-_DECODED = (SOF0, SOF1, SOF2, 0xC3, 0xC9, 0xCA)
-"""The processes that libjpeg-turbo decodes: Huffman-coded, lossless, and with arithmetic coding."""
+_CODED_OTHERWISE = {0xC3: "lossless", 0xC9: "of arithmetic coding", 0xCA: "of arithmetic coding"}
+"""The processes that libjpeg-turbo decodes, but those whose coefficients are kept."""
 
 _REMEDY = "convert it to a usual JPEG or PNG"
 
@@ -129,7 +127,7 @@ def read_pixels(data: bytes, short_side: int = 0) -> Pixels:
     try:
         pixels = _decode(whole, header, short_side, decode_strictly)
     except BadSampleError:
-        data, ending = _cleaned(data, header) or (whole, ending)
+        data, ending = _cleaned(data, header) or (whole, ending or _STRAY)
         pixels = _decode(data, header, short_side, decode)
     return Pixels(pixels, header.height, header.width, _name(what, ending), turn)
 
@@ -140,8 +138,8 @@ def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> Prepare
     Raises BadSampleError where it would be too large for one.
     """
     height, width, channels = pixels.shape
-    if max(height, width) > _MAX_SIDE:
-        raise BadSampleError(f"{width} x {height} pixels do not fit a JPEG, which ends at {_MAX_SIDE} a side")
+    if max(height, width) > MAX_SIDE:
+        raise BadSampleError(f"{width} x {height} pixels do not fit a JPEG, which ends at {MAX_SIDE} a side")
     mcu_width = 16 if channels == 3 and subsampling == "4:2:0" else 8
     data = encode(pixels, quality, subsampling, restart_interval(-(-width // mcu_width), mcu_width))
     header = read_header(data)
@@ -156,10 +154,12 @@ def _jpeg_header(data: bytes) -> tuple[Header | None, bytes]:
     if not data.startswith(START):
         return None, data
     header = read_header(data)
-    if header.frame not in _DECODED:
+    if not _is_huffman(header) and header.frame not in _CODED_OTHERWISE:
         raise BadSampleError(f"a JPEG of a process that decoders lack (SOF{header.frame & 15}): {_REMEDY}")
     if header.precision != 8:
         raise BadSampleError(f"a JPEG of {header.precision} bits a sample, not 8: {_REMEDY}")
+    if header.channels not in (1, 3, 4):
+        raise BadSampleError(f"a JPEG of {header.channels} components, not 1, 3 or 4: {_REMEDY}")
     refuse_many_scans(data, header)
     data, header = with_known_colors(data, header)
     return header, data
@@ -179,9 +179,7 @@ def _restarted(data: bytes, header: Header) -> Prepared:
 
 
 def _decode(data: bytes, header: Header, short_side: int, decoder: Callable[..., np.ndarray]) -> np.ndarray:
-    """The pixels of a JPEG, by ``decoder``, which takes scans that are missing for grey."""
-    if header.has_many_scans:
-        check_scans(data, header)
+    """The pixels of a JPEG that has all of its scans, by ``decoder``, which would take missing ones for grey."""
     pixels = decoder(data, header.channels, *_reduced_size(header, short_side))
     if not short_side and pixels.shape[:2] != (header.height, header.width):
         raise BadSampleError(f"{header.width} x {header.height} pixels, decoded to {pixels.shape[1]} x {len(pixels)}")
@@ -227,9 +225,11 @@ def _what_is_odd(header: Header) -> str | None:
         return "YCCK" if header.adobe_transform == 2 else "CMYK"
     if not _is_of_usual_sampling(header):
         return "of unusual sampling"
-    if header.frame in PROGRESSIVE:
+    if header.frame in _CODED_OTHERWISE:
+        return _CODED_OTHERWISE[header.frame]
+    if header.frame == SOF2:
         return "progressive"
-    return "not baseline" if header.frame != SOF0 else None
+    return "not baseline" if header.frame == SOF1 else None
 
 
 def _is_of_usual_sampling(header: Header) -> bool:
@@ -251,6 +251,9 @@ def _with_end(data: bytes, header: Header) -> tuple[bytes, str | None]:
     Coded pixels hold no markers, so an end marker that is found is one. ImageNet has files that lack it and nothing
     else; with it in place, all readers take them, and the decoder's complaints tell whether pixels are missing, too.
     """
+    if header.has_many_scans:
+        # Of the file as it is: with an end marker it may lack its last scans.
+        check_scans(data, header)
     if data.rfind(END, header.scan) < 0:
         return data + END, _ENDLESS
     return data, None

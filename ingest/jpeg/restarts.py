@@ -8,6 +8,7 @@ made anew for the image: of what the markers cost, the tables save a part.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -99,10 +100,13 @@ def with_restarts(data: bytes, header: Header) -> Restarted:
     return Restarted(b"".join((head, scan.data, END)), segments, reader.had_end, reader.had_stray)
 
 
+@lru_cache
 def least_factors(components: tuple[Component, ...]) -> tuple[Component, ...]:
     """The components with the least sampling factors in the same proportion: what is coded is as large by either, but
     for blocks beyond the image's edge."""
     h, v = math.gcd(*(c.h for c in components)), math.gcd(*(c.v for c in components))
+    if h == v == 1:
+        return components
     return tuple(c._replace(h=c.h // h, v=c.v // v) for c in components)
 
 
@@ -179,7 +183,7 @@ class _Reader:
                 self._new_interval,
             )  # fmt: skip
         # Such coefficients cannot be written, nor do they come from pixels.
-        require(not self.histogram[:, 256].any())
+        require(np.count_nonzero(self.histogram[:, 256]) == 0)
 
     def quantised(self, components: tuple[Component, ...]) -> tuple[dict[int, bytes], tuple[Component, ...]]:
         """The quantisation tables to write, and the components with the numbers of theirs."""
@@ -203,7 +207,7 @@ class _Reader:
     def _define_huffman(self, payload: bytes) -> None:
         while payload:
             counts = np.frombuffer(payload, np.uint8, 16, 1)
-            size = int(counts.sum())
+            size = sum(payload[1:17])
             kind, number = divmod(payload[0], 16)
             require(size <= 256 and kind < 2 and number < 4)
             table = (4 * kind + number) * entropy.TABLE
@@ -211,7 +215,7 @@ class _Reader:
             require(entropy.derive(counts, symbols, self._tables[table : table + entropy.TABLE]))
             # libjpeg refuses a table of means that has sizes beyond 15, whether they occur or not.
             self._too_large.discard(table)
-            if kind == 0 and size and symbols.max() > 15:
+            if kind == 0 and max(payload[17 : 17 + size], default=0) > 15:
                 self._too_large.add(table)
             payload = payload[17 + size :]
 
@@ -219,16 +223,19 @@ class _Reader:
         """Read a scan's coded data, which begin at byte ``at``; gives the position behind them."""
         self._coverage.note(scan)
         geometry, members = self._geometry, scan.members
-        for component in members[:, 0].tolist():
-            number = self._header.components[component].quantisation
-            self._latched.setdefault(component, self._quantisation[number])
-        require(len(members) == 1 or geometry.layout[members[:, 0], :2].prod(axis=1).sum() <= _MAX_BLOCKS)
-        require(scan.first > 0 or scan.high > 0 or self._too_large.isdisjoint(members[:, 1].tolist()))
+        numbers = members[:, 0].tolist()
+        components = [self._header.components[number] for number in numbers]
+        for number, component in zip(numbers, components, strict=True):
+            self._latched.setdefault(number, self._quantisation[component.quantisation])
+        require(len(members) == 1 or sum(c.h * c.v for c in components) <= _MAX_BLOCKS)
+        require(
+            not self._too_large or scan.first > 0 or scan.high > 0 or self._too_large.isdisjoint(members[:, 1].tolist())
+        )
         row = geometry.layout[members[0, 0]]
         units = geometry.mcus if len(members) > 1 else int(row[entropy.REAL_WIDTH] * row[entropy.REAL_HEIGHT])
         interval = self._interval or units
         bits, bounds, end, has_stray = entropy.unstuff(self._bytes, at, -(-units // interval))
-        is_whole = members[:, 0].tolist() == list(range(len(geometry.layout)))
+        is_whole = numbers == list(range(len(geometry.layout)))
         if self._header.frame != SOF2 and is_whole and geometry is self._new_geometry:
             self.symbols, self.histogram = entropy.resymbolise(
                 bits, bounds, interval, members, geometry.layout, units, self._tables, self._new_interval
@@ -264,7 +271,7 @@ def _laid_out(coefficients: np.ndarray, old: _Geometry, new: _Geometry) -> np.nd
 def _optimal_tables(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     counts, symbols = np.zeros((4, 16), np.uint8), np.zeros((4, 256), np.uint8)
     for i in range(4):
-        if histogram[i].any():
+        if np.count_nonzero(histogram[i]):
             counts[i], used = entropy.optimal_table(histogram[i])
             symbols[i, : len(used)] = used
     return counts, symbols
@@ -279,8 +286,8 @@ def _head(
 ) -> bytes:
     frame = bytes((8, *header.height.to_bytes(2, "big"), *header.width.to_bytes(2, "big"), len(components)))
     huffman = b"".join(
-        bytes(((i & 1) << 4 | i >> 1,)) + counts.tobytes() + symbols[: counts.sum()].tobytes()
-        for i, (counts, symbols) in enumerate(zip(*tables)) if counts.any()
+        bytes(((i & 1) << 4 | i >> 1,)) + counts + symbols.tobytes()[: sum(counts)]
+        for i, (counts, symbols) in enumerate(zip(map(bytes, tables[0]), tables[1])) if any(counts)
     )  # fmt: skip
     # The first component's tables are number 0, those of all others number 1.
     scan = b"".join(bytes((c.name, 0x11 if i else 0)) for i, c in enumerate(components))

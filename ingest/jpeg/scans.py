@@ -70,7 +70,7 @@ class Coverage:
     def __init__(self, header: Header):
         self._is_progressive = header.frame in PROGRESSIVE
         # The position of the lowest bit that is known of each coefficient of each component.
-        self._known = np.full((header.channels, 64), _UNSEEN, np.int64)
+        self._known = [[_UNSEEN] * 64 for _ in range(header.channels)]
 
     def note(self, scan: Scan) -> None:
         """Take account of a scan: it must go on where others ended. Raises OddScanError."""
@@ -78,27 +78,26 @@ class Coverage:
         require(scan.first == 0 or len(scan.members) == 1)
         require(not self._is_progressive or scan.first > 0 or scan.last == 0)
         require(scan.high == 0 or scan.low == scan.high - 1)
-        for component in scan.members[:, 0]:
-            band = self._known[component, scan.first : scan.last + 1]
-            if self._is_progressive:
-                # A first scan may come again while it leaves no bits to refine: libjpeg takes the later one's.
-                require((np.maximum(band, 0) == scan.high).all() and (scan.first == 0 or self.has(component)))
-            else:
-                require((band == _UNSEEN).all())
-            band[:] = scan.low
+        # A first scan may come again while it leaves no bits to refine: libjpeg takes the later one's.
+        before = {scan.high} if scan.high else {_UNSEEN, 0} if self._is_progressive else {_UNSEEN}
+        band = slice(scan.first, scan.last + 1)
+        for component in scan.members[:, 0].tolist():
+            require(before.issuperset(self._known[component][band]))
+            require(scan.first == 0 or self.has(component))
+            self._known[component][band] = [scan.low] * (band.stop - band.start)
 
     def has(self, component: int) -> bool:
         """Whether anything is known of a component."""
-        return bool(self._known[component, 0] != _UNSEEN)
+        return self._known[component][0] != _UNSEEN
 
     def check(self, had_end: bool) -> None:
         """Raise BadSampleError where a scan is missing, OddScanError where libjpeg smooths what there is."""
-        if (self._known == 0).all():
+        if not any(map(any, self._known)):
             return
         if not had_end or not all(map(self.has, range(len(self._known)))):
             raise BadSampleError("not decodable to the end: it ends before its last scan")
         require(self._is_progressive)
-        if self._known[:, 1:_SMOOTHED].any():
+        if any(any(known[1:_SMOOTHED]) for known in self._known):
             raise OddScanError("progressive without its last scans")
 
 
