@@ -212,6 +212,15 @@ BAD_MANIFESTS = {
         "records": 10**12,
         "shards": [{"name": "a", "records": 10**12, "size_bytes": 1000, "sha256": "0" * 64}],
     },
+    "a thousand million and one records": {
+        "records": 10**9 + 1,
+        "shards": [{"name": f"{i}", "records": 10**8, "size_bytes": 2**62, "sha256": "0" * 64} for i in range(10)]
+        + [{"name": "last", "records": 1, "size_bytes": 100, "sha256": "0" * 64}],
+    },
+    "a shard of more records than keys have digits": {
+        "records": 10**8 + 1,
+        "shards": [{"name": "a", "records": 10**8 + 1, "size_bytes": 2**62, "sha256": "0" * 64}],
+    },
     "shards of no list": {"shards": {"name": "a"}},
     "no shard": {"shards": [7]},
     "an unknown format": {"format": "parquet"},
@@ -342,6 +351,25 @@ def test_an_index_beyond_its_file_is_not_taken(small: dict[str, Path], tmp_path:
     path.write_bytes(index.tobytes() + crc32c(index.tobytes()).to_bytes(4, "little"))
     assert formats.load_index(path.with_suffix(""), path.with_suffix("").stat().st_size) is None
     assert len(show(folder)) == 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_shard_of_many_bytes_asks_for_no_memory(small: dict[str, Path], tmp_path: Path, name: str):
+    """A file with a hole of 10 TB takes no space on the disk; its index is small."""
+    folder = rebuilt(small[name], tmp_path / "copy", lambda i, record: None)
+    path = folder / manifest.load_manifest(folder).shards[0].name
+    if name == "lmdb":  # a tree of many records
+        with path.open("r+b") as file:
+            for at in (0, 4096):
+                file.seek(at + 120)
+                file.write((5 * 10**11).to_bytes(8, "little"))
+    try:
+        os.truncate(path, 10**13)
+    except OSError:
+        pytest.skip("no such file on this file system")
+    assert formats.load_index(path, 10**13) is not None
+    with pytest.raises(RecordError):
+        formats.open(name, path)
 
 
 def test_pages_that_lead_to_themselves_end(tmp_path: Path):

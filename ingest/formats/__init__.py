@@ -38,6 +38,9 @@ NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 INDEX_SUFFIX = ".index"
 
+MAX_RECORDS = 10**8
+"""Of a shard: LMDB's keys have eight digits."""
+
 _INDEX = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 _SEAL = struct.Struct("<I")
 
@@ -190,12 +193,11 @@ def _opened(name: str, path: Path) -> tuple[memoryview, np.ndarray]:
 
 def open_remote(name: str, path: Path, size_bytes: int, records: int) -> Shard:
     """Open a remote shard; each record is fetched when it is read. Raises RecordError for its index, RemoteError."""
-    index_bytes = records * _INDEX.itemsize + _SEAL.size
     try:
-        content = files.read(index_path(path), 0, index_bytes + 1)
+        content = files.read(index_path(path), 0, index_bytes(records) + 1)
     except FileNotFoundError as error:
         raise RecordError(f"its index {index_path(path).name} is missing") from error
-    index = _unsealed(content) if len(content) == index_bytes else None
+    index = _unsealed(content) if len(content) == index_bytes(records) else None
     data = files.Ranges(path, size_bytes)
     if index is None or not load(name).fits(data, index):
         raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard")
@@ -237,9 +239,10 @@ def _is_sound(data: memoryview, place: Place) -> bool:
 
 def load_index(path: Path, size_bytes: int) -> np.ndarray | None:
     """The index of the shard ``path``, or None where it is missing, damaged, or of a file longer than this one."""
+    # In both formats a record takes as much in its shard as in the index, without its payload.
+    max_bytes = min(size_bytes + _SEAL.size, index_bytes(MAX_RECORDS))
     try:
-        # In both formats a record takes as much in its shard as in the index, without its payload.
-        index = _unsealed(files.read_small(index_path(path), size_bytes + _SEAL.size))
+        index = _unsealed(files.read_small(index_path(path), max_bytes))
     except OSError:
         return None
     if index is None:
@@ -263,6 +266,11 @@ def rewrite_index(name: str, path: Path) -> bool:
 def index_path(path: Path) -> Path:
     """The index beside a shard."""
     return path.with_name(path.name + INDEX_SUFFIX)
+
+
+def index_bytes(records: int) -> int:
+    """The size of the index of so many records."""
+    return records * _INDEX.itemsize + _SEAL.size
 
 
 def mapped(path: Path) -> memoryview:
