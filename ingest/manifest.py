@@ -200,12 +200,12 @@ def _checked(content: dict[str, Any]) -> Manifest:
     """The manifest of a file's fields. Raises ValueError where it is none that a build may have written."""
     shards = content.get("shards")
     if isinstance(shards, list) and len(shards) <= MAX_SHARDS:
-        content = {**content, "shards": tuple(foreign.typed(Shard, entry, _FITS) for entry in shards)}
+        content = {**content, "shards": tuple(foreign.typed(Shard, entry, FITS) for entry in shards)}
     if content.get("build") is not None:
         content = {**content, "build": _recipe(content["build"])}
     if isinstance(content.get("classes"), list):
         content = {**content, "classes": tuple(content["classes"])}
-    result = foreign.typed(Manifest, content, _FITS)
+    result = foreign.typed(Manifest, content, FITS)
     _require(result.version == VERSION, f"version {result.version}")
     _check_packing(result)
     _require(result.channels in (1, 3), f"{result.channels} channels")
@@ -228,7 +228,7 @@ def _checked(content: dict[str, Any]) -> Manifest:
 
 
 def _recipe(content: Any) -> Recipe:
-    result = foreign.typed(Recipe, content, _FITS)
+    result = foreign.typed(Recipe, content, FITS)
     _check_packing(result)
     _require(1 <= result.shards <= MAX_SHARDS, f"{result.shards} shards")
     _require(result.exif_orientation in ("ignore", "apply"), f"its exif_orientation is {result.exif_orientation!r}")
@@ -252,7 +252,7 @@ def _is_tuple_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 # By the annotations of the fields above.
-_FITS: dict[str, Callable[[Any], bool]] = {
+FITS: dict[str, Callable[[Any], bool]] = {
     "int": is_count,
     "str": is_text,
     "int | None": lambda value: value is None or is_count(value),

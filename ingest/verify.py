@@ -115,7 +115,7 @@ def verify(
 def _refuse_unfinished(folder: Path) -> None:
     """A build that was cut short lacks what was still to come: that is no damage."""
     try:
-        recipe = None if (folder / manifest.NAME).exists() else manifest.load_recipe(folder)
+        recipe = None if _is_there(folder / manifest.NAME) else manifest.load_recipe(folder)
     except ManifestError:
         return
     if recipe is None:
@@ -157,9 +157,16 @@ def _attempt(
     try:
         return read()
     except ManifestError as error:
-        if not any((folder / name).exists() for name in (manifest.NAME, manifest.RECIPE_NAME)):
+        if not any(_is_there(folder / name) for name in (manifest.NAME, manifest.RECIPE_NAME)):
             raise
-        return Damage(name, None, None, None, str(error) if (folder / name).exists() else "missing")
+        return Damage(name, None, None, None, str(error) if _is_there(folder / name) else "missing")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # of a folder that nobody may look into, or of a name that is none
+        return False
 
 
 def _expected(folder: Path) -> _Shards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import deque
@@ -272,7 +273,15 @@ def test_a_bad_manifest_is_refused_before_anything_is_opened(small: dict[str, Pa
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"version": 1, "version": 1}', b'{"version": NaN}', b'{"records": 1e999}', b"[" * 10**6, b"1" * 10**6, b"\xff"],
+    [
+        b'{"version": 1, "version": 1}',
+        b'{"version": NaN}',
+        b'{"records": 1e999}',
+        b"[" * 10**6,
+        b"1" * 10**6,
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+    ],
 )
 def test_json_that_can_be_read_in_two_ways_is_refused(tmp_path: Path, content: bytes):
     for name in ("manifest.json", "build.json"):
@@ -280,6 +289,34 @@ def test_json_that_can_be_read_in_two_ways_is_refused(tmp_path: Path, content: b
     for load in (ingest.load_manifest, manifest.load_recipe):
         with pytest.raises(ManifestError):
             load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_one_line(tmp_path: Path):
+    for show_it in (ingest.load_manifest, verify, inspection.inspect):
+        with pytest.raises(ManifestError, match=r"cannot be read .*too long"):
+            show_it(tmp_path / ("x" * 5000))
+
+
+BAD_RECEIPTS: list[dict[str, Any]] = [
+    {"rotated": "x"}, {"rotated": -1}, {"rotated": 10**30}, {"rotated": True}, {"converted": [1]},
+    {"converted": {"a": "b"}}, {"quarantined": [[1, 2]]}, {"quarantined": [["a\ud800", "b"]]}, {"quarantined": 7},
+    {"has_color": None}, {"shard": {"records": 3.0}}, {"shard": {"size_bytes": True}}, {"shard": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", BAD_RECEIPTS)
+def test_a_shard_whose_receipt_is_none_is_packed_again(small: dict[str, Path], tmp_path: Path, changes: dict[str, Any]):
+    folder = shutil.copytree(small["tfrecord"], tmp_path / "unfinished")
+    whole = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()
+    for shard in json.loads(whole)["shards"]:
+        receipt = {
+            "quarantined": [], "converted": {}, "has_color": True, "has_jpeg": True, "rotated": 0, **changes,
+            "shard": {**shard, **changes["shard"]} if changes.get("shard") else changes.get("shard", shard),
+        }  # fmt: skip
+        (folder / f"{shard['name']}.done").write_text(json.dumps(receipt))
+    ingest.build_shards(small["photos"], folder, format="tfrecord", shards=2, workers=0)
+    assert (folder / "manifest.json").read_bytes() == whole
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "build.json"])
