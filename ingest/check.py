@@ -162,8 +162,8 @@ def _is_usual(sampling: int) -> bool:
 @compiled
 def _count_markers(data: np.ndarray, start: int, end: int) -> int:
     """How many markers begin in ``data`` from ``start`` to ``end``."""
-    count = 0
-    # With indexes that have no sign this takes many bytes at a time.
+    # With indexes that have no sign this takes many bytes at a time, and with a short number twice as many.
+    count = np.uint32(0)
     for i in range(np.uint64(start), np.uint64(end)):
-        count += (data[i] == 0xFF) & (data[np.uint64(i) + np.uint64(1)] != 0)
-    return count
+        count = np.uint32(count + ((data[i] == 0xFF) & (data[np.uint64(i) + np.uint64(1)] != 0)))
+    return np.int64(count)

@@ -52,8 +52,11 @@ class Dataset:
 
         Raises RecordError, naming shard and record, where it is damaged or none of this dataset (see check.py).
         """
+        number, i_in_shard = self._locate(i)
         try:
-            return sample.unpack(self.view(i))
+            record = sample.unpack(self._payload(number, i_in_shard))
+            self._check(number, i_in_shard, record)
+            return record
         except RecordError as error:
             raise self.describe(i, error) from error
 
@@ -68,11 +71,15 @@ class Dataset:
         """Record ``i`` as it lies in its shard, not copied. Raises RecordError, without saying which record it is."""
         number, i_in_shard = self._locate(i)
         payload = self._payload(number, i_in_shard)
-        # Once, like its checksum: what was read from the disk does not change in memory.
         if not self._is_checked[number][i_in_shard]:
-            check(sample.unpack(payload), self.manifest)
-            self._is_checked[number][i_in_shard] = True
+            self._check(number, i_in_shard, sample.unpack(payload))
         return payload
+
+    def _check(self, number: int, i_in_shard: int, record: Record) -> None:
+        if not self._is_checked[number][i_in_shard]:
+            check(record, self.manifest)
+            # Once, like its checksum: what was read from the disk does not change in memory.
+            self._is_checked[number][i_in_shard] = self._open[number].is_mapped
 
     def _payload(self, number: int, i_in_shard: int) -> Buffer:
         try:

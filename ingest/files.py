@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ingest.errors import OptionError
+from ingest.errors import OptionError, RecordError
 
 
 def place(name: str | Path) -> Path:
@@ -103,7 +103,9 @@ def read_small(path: Path, max_bytes: int) -> bytes:
         content: bytes | None = read(path, 0, max_bytes + 1)
     else:
         with open_regular(path) as file:
-            content = file.read(max_bytes + 1) if os.fstat(file.fileno()).st_size <= max_bytes else None
+            # Not up to the limit, which may be beyond this machine's memory: that is asked for before anything is read.
+            size_bytes = os.fstat(file.fileno()).st_size
+            content = file.read(size_bytes + 1) if size_bytes <= max_bytes else None
     if content is None or len(content) > max_bytes:
         raise OSError(errno.EFBIG, f"of more than {max_bytes:,} bytes", str(path))
     return content
@@ -153,19 +155,22 @@ class Ranges:
 
     def __getitem__(self, part: slice) -> bytes:
         start, stop, _ = part.indices(self._size_bytes)
-        return read(self._path, start, stop - start) if start < stop else b""
+        try:
+            return read(self._path, start, stop - start) if start < stop else b""
+        except FileNotFoundError as error:
+            raise RecordError("it is not there any more") from error
 
 
 @contextmanager
-def local_copy(path: Path) -> Iterator[Path]:
-    """A file on this machine's disks: ``path`` itself, or while this lasts a copy of it."""
+def local_copy(path: Path, max_bytes: int | None = None) -> Iterator[Path]:
+    """A file on this machine's disks: ``path`` itself, or while this lasts a copy of it, of its first ``max_bytes``."""
     if not is_remote(path):
         yield path
         return
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / path.name
         with copy.open("wb") as file:
-            file.writelines(path.blocks())  # type: ignore[attr-defined]
+            file.writelines(path.blocks(0, max_bytes))  # type: ignore[attr-defined]
         yield copy
 
 

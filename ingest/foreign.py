@@ -30,8 +30,8 @@ def read_json(path: Path) -> Any:
 
 
 def parse(data: bytes) -> Any:
-    """The content of JSON. Raises ValueError or RecursionError, as read_json does."""
-    return json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    """The content of JSON in UTF-8, without a byte order mark. Raises what read_json does."""
+    return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

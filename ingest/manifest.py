@@ -24,7 +24,7 @@ VERSION = 1
 
 ENCODINGS = ("keep", "jpeg", "raw")
 
-MAX_SHARDS, MAX_CLASSES = 99_999, 1_000_000
+MAX_SHARDS, MAX_CLASSES, MAX_RECORDS = 99_999, 1_000_000, 10**9
 
 MIN_RECORD_BYTES = 16
 """In a shard; in both formats what is around a record takes that alone."""
@@ -200,12 +200,12 @@ def _checked(content: dict[str, Any]) -> Manifest:
     """The manifest of a file's fields. Raises ValueError where it is none that a build may have written."""
     shards = content.get("shards")
     if isinstance(shards, list) and len(shards) <= MAX_SHARDS:
-        content = {**content, "shards": tuple(foreign.typed(Shard, entry, _FITS) for entry in shards)}
+        content = {**content, "shards": tuple(foreign.typed(Shard, entry, FITS) for entry in shards)}
     if content.get("build") is not None:
         content = {**content, "build": _recipe(content["build"])}
     if isinstance(content.get("classes"), list):
         content = {**content, "classes": tuple(content["classes"])}
-    result = foreign.typed(Manifest, content, _FITS)
+    result = foreign.typed(Manifest, content, FITS)
     _require(result.version == VERSION, f"version {result.version}")
     _check_packing(result)
     _require(result.channels in (1, 3), f"{result.channels} channels")
@@ -213,6 +213,7 @@ def _checked(content: dict[str, Any]) -> Manifest:
     _require(len(set(result.classes)) == len(result.classes), "two classes of one name")
     records = sum(shard.records for shard in result.shards)
     _require(records == result.records, f"its shards' records do not add up to {result.records}")
+    _require(records <= MAX_RECORDS, f"{records} records, more than {MAX_RECORDS}")
     # With their indexes, which are written beside them.
     names = [name for shard in result.shards for name in (shard.name, shard.name + formats.INDEX_SUFFIX)]
     _require(len({*names, NAME, RECIPE_NAME}) == len(names) + 2, "two files of one name")
@@ -220,12 +221,14 @@ def _checked(content: dict[str, Any]) -> Manifest:
         _require(foreign.is_file_name(shard.name), f"{shard.name!r} is no name of a shard")
         _require(foreign.is_sha256(shard.sha256), f"{shard.sha256!r} is no SHA-256")
         is_possible = shard.records * MIN_RECORD_BYTES <= shard.size_bytes < 2**63
-        _require(is_possible, f"{shard.records} records in {shard.size_bytes} bytes")
+        _require(
+            is_possible and shard.records <= formats.MAX_RECORDS, f"{shard.records} records in {shard.size_bytes} bytes"
+        )
     return result
 
 
 def _recipe(content: Any) -> Recipe:
-    result = foreign.typed(Recipe, content, _FITS)
+    result = foreign.typed(Recipe, content, FITS)
     _check_packing(result)
     _require(1 <= result.shards <= MAX_SHARDS, f"{result.shards} shards")
     _require(result.exif_orientation in ("ignore", "apply"), f"its exif_orientation is {result.exif_orientation!r}")
@@ -249,7 +252,7 @@ def _is_tuple_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 # By the annotations of the fields above.
-_FITS: dict[str, Callable[[Any], bool]] = {
+FITS: dict[str, Callable[[Any], bool]] = {
     "int": is_count,
     "str": is_text,
     "int | None": lambda value: value is None or is_count(value),

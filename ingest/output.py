@@ -230,15 +230,26 @@ def _sound_receipt(path: Path) -> Packed | None:
     """The receipt of a shard that is there, whole and as it was written; or None."""
     try:
         content = foreign.read_json(_receipt_path(path))
-        shard = Shard(**content["shard"])
+        shard = foreign.typed(Shard, content["shard"], manifest.FITS)
+        rows = [(key, reason) for key, reason in content["quarantined"]]
+        receipt = foreign.typed(Packed, {**content, "shard": shard, "quarantined": rows}, _FITS)
+        table(rows)  # what cannot be written is a ValueError
         index = formats.load_index(path, shard.size_bytes)
         is_sound = index is not None and len(index) == shard.records and path.stat().st_size == shard.size_bytes
         # A bucket checks what it is sent itself; to read it all back would cost more than to pack it again.
         is_sound = is_sound and (files.is_remote(path) or files.sha256(path) == shard.sha256)
-        rows = [(key, reason) for key, reason in content["quarantined"]]
-        return Packed(**{**content, "shard": shard, "quarantined": rows}) if is_sound else None
+        return receipt if is_sound and receipt.rotated <= shard.records else None
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
+
+
+# By the annotations of the fields of Packed.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    **manifest.FITS,
+    "Shard": lambda value: isinstance(value, Shard),
+    "list[tuple[str, str]]": lambda rows: all(isinstance(cell, str) for row in rows for cell in row),
+    "bool": lambda value: isinstance(value, bool),
+}
 
 
 def _receipt_path(path: Path) -> Path:

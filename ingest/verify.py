@@ -117,7 +117,7 @@ def verify(
 def _refuse_unfinished(folder: Path) -> None:
     """A build that was cut short lacks what was still to come: that is no damage."""
     try:
-        recipe = None if (folder / manifest.NAME).exists() else manifest.load_recipe(folder)
+        recipe = None if _is_there(folder / manifest.NAME) else manifest.load_recipe(folder)
     except ManifestError:
         return
     if recipe is None:
@@ -159,9 +159,16 @@ def _attempt(
     try:
         return read()
     except ManifestError as error:
-        if not any((folder / name).exists() for name in (manifest.NAME, manifest.RECIPE_NAME)):
+        if not any(_is_there(folder / name) for name in (manifest.NAME, manifest.RECIPE_NAME)):
             raise
-        return Damage(name, None, None, None, str(error) if (folder / name).exists() else "missing")
+        return Damage(name, None, None, None, str(error) if _is_there(folder / name) else "missing")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # of a folder that nobody may look into, or of a name that is none
+        return False
 
 
 def _expected(folder: Path) -> _Shards:
@@ -206,10 +213,13 @@ class _Checker:
     @contextmanager
     def _local(self, shard: Shard) -> Iterator[Path]:
         path = self._folder / shard.name
-        with files.local_copy(path) as local:
+        # Of what is not as long as it should be, a byte more is enough to say so.
+        with files.local_copy(path, shard.size_bytes + 1 if shard.sha256 else None) as local:
             if local != path:
                 with suppress(FileNotFoundError):
-                    formats.index_path(local).write_bytes(files.read(formats.index_path(path)))
+                    # An index is no longer than its shard, but for its checksum.
+                    index = files.read(formats.index_path(path), 0, local.stat().st_size + 5)
+                    formats.index_path(local).write_bytes(index)
             yield local
 
     def _check(self, path: Path, shard: Shard) -> list[Damage]:

@@ -122,6 +122,35 @@ def test_a_damaged_copy_and_index_are_no_matter_to_training(
     assert np.array_equal(np.concatenate(local), np.concatenate(remote))
 
 
+def test_a_copy_that_is_cut_short_while_it_is_read_is_fetched_again(served: Web, shards: dict[str, Path], folder: Path):
+    dataset = Dataset(served.url)
+    expected = keys(shards["tfrecord"])
+    for i in (0, 1):  # of one shard, of which nothing but the first was read
+        assert dataset[i].key == expected[i]
+        for copy in folder.glob("*.tfrecord"):
+            os.truncate(copy, 100) if i == 0 else None
+    for copy in folder.glob("*.tfrecord"):
+        os.truncate(copy, 100)
+    for i in (0, 2):
+        with pytest.raises(RecordError, match="was cut short while it was read, to 100 bytes"):
+            dataset[i]
+    assert keys(served.url) == expected
+
+
+def test_a_remote_record_is_checked_whenever_it_is_read(served: Web, monkeypatch: pytest.MonkeyPatch):
+    """What was fetched before says nothing of what is fetched now; and a shard may be gone."""
+    monkeypatch.setenv("INGEST_CACHE_BYTES", "0")
+    dataset = Dataset(served.url)
+    dataset[0]
+    monkeypatch.setattr("ingest.dataset.check", lambda record, known: (_ for _ in ()).throw(RecordError("another")))
+    with pytest.raises(RecordError, match=r"record 0, .*: another"):
+        dataset[0]
+    (served.root / dataset.manifest.shards[0].name).unlink()
+    for i in (0, 1):
+        with pytest.raises(RecordError, match=rf"record {i}, .*: it is not there any more"):
+            dataset[i]
+
+
 @pytest.mark.parametrize("kind", ["all the first", "shuffled", "short", "garbage", "missing"])
 @pytest.mark.parametrize("where", ["remote", "copy"])
 def test_an_index_is_made_from_the_shard(

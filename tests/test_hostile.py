@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import deque
@@ -212,6 +213,15 @@ BAD_MANIFESTS = {
         "records": 10**12,
         "shards": [{"name": "a", "records": 10**12, "size_bytes": 1000, "sha256": "0" * 64}],
     },
+    "a thousand million and one records": {
+        "records": 10**9 + 1,
+        "shards": [{"name": f"{i}", "records": 10**8, "size_bytes": 2**62, "sha256": "0" * 64} for i in range(10)]
+        + [{"name": "last", "records": 1, "size_bytes": 100, "sha256": "0" * 64}],
+    },
+    "a shard of more records than keys have digits": {
+        "records": 10**8 + 1,
+        "shards": [{"name": "a", "records": 10**8 + 1, "size_bytes": 2**62, "sha256": "0" * 64}],
+    },
     "shards of no list": {"shards": {"name": "a"}},
     "no shard": {"shards": [7]},
     "an unknown format": {"format": "parquet"},
@@ -263,7 +273,15 @@ def test_a_bad_manifest_is_refused_before_anything_is_opened(small: dict[str, Pa
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"version": 1, "version": 1}', b'{"version": NaN}', b'{"records": 1e999}', b"[" * 10**6, b"1" * 10**6, b"\xff"],
+    [
+        b'{"version": 1, "version": 1}',
+        b'{"version": NaN}',
+        b'{"records": 1e999}',
+        b"[" * 10**6,
+        b"1" * 10**6,
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+    ],
 )
 def test_json_that_can_be_read_in_two_ways_is_refused(tmp_path: Path, content: bytes):
     for name in ("manifest.json", "build.json"):
@@ -271,6 +289,34 @@ def test_json_that_can_be_read_in_two_ways_is_refused(tmp_path: Path, content: b
     for load in (ingest.load_manifest, manifest.load_recipe):
         with pytest.raises(ManifestError):
             load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_looked_into_is_one_line(tmp_path: Path):
+    for show_it in (ingest.load_manifest, verify, inspection.inspect):
+        with pytest.raises(ManifestError, match=r"cannot be read .*too long"):
+            show_it(tmp_path / ("x" * 5000))
+
+
+BAD_RECEIPTS: list[dict[str, Any]] = [
+    {"rotated": "x"}, {"rotated": -1}, {"rotated": 10**30}, {"rotated": True}, {"converted": [1]},
+    {"converted": {"a": "b"}}, {"quarantined": [[1, 2]]}, {"quarantined": [["a\ud800", "b"]]}, {"quarantined": 7},
+    {"has_color": None}, {"shard": {"records": 3.0}}, {"shard": {"size_bytes": True}}, {"shard": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", BAD_RECEIPTS)
+def test_a_shard_whose_receipt_is_none_is_packed_again(small: dict[str, Path], tmp_path: Path, changes: dict[str, Any]):
+    folder = shutil.copytree(small["tfrecord"], tmp_path / "unfinished")
+    whole = (folder / "manifest.json").read_bytes()
+    (folder / "manifest.json").unlink()
+    for shard in json.loads(whole)["shards"]:
+        receipt = {
+            "quarantined": [], "converted": {}, "has_color": True, "has_jpeg": True, "rotated": 0, **changes,
+            "shard": {**shard, **changes["shard"]} if changes.get("shard") else changes.get("shard", shard),
+        }  # fmt: skip
+        (folder / f"{shard['name']}.done").write_text(json.dumps(receipt))
+    ingest.build_shards(small["photos"], folder, format="tfrecord", shards=2, workers=0)
+    assert (folder / "manifest.json").read_bytes() == whole
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "build.json"])
@@ -342,6 +388,25 @@ def test_an_index_beyond_its_file_is_not_taken(small: dict[str, Path], tmp_path:
     path.write_bytes(index.tobytes() + crc32c(index.tobytes()).to_bytes(4, "little"))
     assert formats.load_index(path.with_suffix(""), path.with_suffix("").stat().st_size) is None
     assert len(show(folder)) == 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_shard_of_many_bytes_asks_for_no_memory(small: dict[str, Path], tmp_path: Path, name: str):
+    """A file with a hole of 10 TB takes no space on the disk; its index is small."""
+    folder = rebuilt(small[name], tmp_path / "copy", lambda i, record: None)
+    path = folder / manifest.load_manifest(folder).shards[0].name
+    if name == "lmdb":  # a tree of many records
+        with path.open("r+b") as file:
+            for at in (0, 4096):
+                file.seek(at + 120)
+                file.write((5 * 10**11).to_bytes(8, "little"))
+    try:
+        os.truncate(path, 10**13)
+    except OSError:
+        pytest.skip("no such file on this file system")
+    assert formats.load_index(path, 10**13) is not None
+    with pytest.raises(RecordError):
+        formats.open(name, path)
 
 
 def test_pages_that_lead_to_themselves_end(tmp_path: Path):

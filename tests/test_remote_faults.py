@@ -17,6 +17,7 @@ import ingest
 from ingest import files
 from ingest.dataset import Dataset
 from ingest.errors import IngestError, OptionError, RecordError, RemoteError
+from ingest.verify import verify
 
 FAULTS = {
     web.hang: "no answer, or next to none, within 0.6 s, 6 times",
@@ -177,3 +178,24 @@ def test_a_bucket_that_fails_is_asked_again_then_one_line(tmp_path: Path, monkey
             ingest.load_manifest(place)
     with pytest.raises(RemoteError, match=rf"^{place}/x: cannot be used \(Could not connect.*\), 6 times: "):
         files.read(place / "x")
+
+
+@pytest.mark.parametrize("what", ["00000-of-00005.tfrecord", "00000-of-00005.tfrecord.index"])
+def test_verify_takes_no_more_than_the_manifest_says(served: Web, what: str):
+    """Of a server that never ends, whatever it is asked for."""
+    sent = [0]
+
+    def endless(request: object, body: bytes) -> bool:
+        if request.command != "GET" or request.path != f"/{what}":
+            return False
+        request.send_response(200)
+        request.end_headers()
+        while sent[0] < 2**28:
+            request.wfile.write(bytes(2**20))
+            sent[0] += 2**20
+        return True
+
+    served.fault = endless
+    damages = verify(served.url, workers=0).damages
+    assert {damage.file.removesuffix(".index") for damage in damages} == {"00000-of-00005.tfrecord"}
+    assert sent[0] < 2**26

@@ -38,6 +38,9 @@ NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
 INDEX_SUFFIX = ".index"
 
+MAX_RECORDS = 10**8
+"""Of a shard: LMDB's keys have eight digits."""
+
 _INDEX = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 _SEAL = struct.Struct("<I")
 
@@ -82,6 +85,7 @@ class Shard:
 
     def __init__(self, data: memoryview | files.Ranges, index: np.ndarray):
         self._data, self._index = data, index
+        self.is_mapped = isinstance(data, memoryview)
         self._map = data.obj if isinstance(data, memoryview) and isinstance(data.obj, mmap.mmap) else None
         self._is_checked = bytearray(len(index))
 
@@ -102,11 +106,8 @@ class Shard:
 
     def unchecked(self, i: int) -> Buffer:
         """Record ``i`` as it is. Raises RecordError where its file has been cut short since it was opened."""
-        place = self.place(i)
-        # Beyond the end of its file, mapped memory kills the process that reads it.
-        if self._map is not None and self._map.size() < len(self._data):
-            raise RecordError(f"the file was cut short while it was read, to {self._map.size()} bytes")
-        return self._data[place.offset : place.offset + place.size_bytes]
+        offset, size_bytes, _ = self.place(i)
+        return self._bytes(slice(offset, offset + size_bytes))
 
     def place(self, i: int) -> Place:
         """Where record ``i`` lies."""
@@ -115,6 +116,12 @@ class Shard:
     def close(self) -> None:
         """Let go of the file; it is unmapped when nobody holds a view of it any more."""
         self._data, self._map = memoryview(b""), None
+
+    def _bytes(self, part: slice) -> Buffer:
+        # Beyond the end of its file, mapped memory kills the process that reads it.
+        if self._map is not None and self._map.size() < len(self._data):
+            raise RecordError(f"the file was cut short while it was read, to {self._map.size()} bytes")
+        return self._data[part]
 
 
 class _Fetched(Shard):
@@ -130,12 +137,11 @@ class _Fetched(Shard):
 
     def _framed(self, i: int) -> Buffer:
         place, last = self.place(i), None
-        is_remote = isinstance(self._data, files.Ranges)
-        for pause in (*files.pauses(), None) if is_remote else (None,):
-            frame = self._data[self._kind.frame(place)]
+        for pause in (None,) if self.is_mapped else (*files.pauses(), None):
+            frame = self._bytes(self._kind.frame(place))
             payload = self._kind.framed(frame, place)
             if payload is not None and crc32c(payload) == place.crc:
-                self._is_checked[i] = not is_remote
+                self._is_checked[i] = self.is_mapped
                 return payload
             if pause is None or frame == last:
                 break
@@ -165,6 +171,15 @@ def open(name: str, path: Path) -> Shard:
 
     Raises OSError, or RecordError where there is no index and the file's own structure is damaged.
     """
+    return Shard(*_opened(name, path))
+
+
+def open_copy(name: str, path: Path) -> Shard:
+    """Open the local copy of a remote shard. Raises what ``open`` does."""
+    return _Fetched(load(name), *_opened(name, path))
+
+
+def _opened(name: str, path: Path) -> tuple[memoryview, np.ndarray]:
     data = mapped(path)
     index = load_index(path, len(data))
     if index is None or not load(name).fits(data, index):
@@ -173,23 +188,16 @@ def open(name: str, path: Path) -> Shard:
         with suppress(OSError):
             atomic.write(index_path(path), content)
         index = _unsealed(content)
-    return Shard(data, cast(np.ndarray, index))
-
-
-def open_copy(name: str, path: Path) -> Shard:
-    """Open the local copy of a remote shard. Raises what ``open`` does."""
-    shard = open(name, path)
-    return _Fetched(load(name), shard._data, shard._index)
+    return data, cast(np.ndarray, index)
 
 
 def open_remote(name: str, path: Path, size_bytes: int, records: int) -> Shard:
     """Open a remote shard; each record is fetched when it is read. Raises RecordError for its index, RemoteError."""
-    index_bytes = records * _INDEX.itemsize + _SEAL.size
     try:
-        content = files.read(index_path(path), 0, index_bytes + 1)
+        content = files.read(index_path(path), 0, index_bytes(records) + 1)
     except FileNotFoundError as error:
         raise RecordError(f"its index {index_path(path).name} is missing") from error
-    index = _unsealed(content) if len(content) == index_bytes else None
+    index = _unsealed(content) if len(content) == index_bytes(records) else None
     data = files.Ranges(path, size_bytes)
     if index is None or not load(name).fits(data, index):
         raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard")
@@ -231,9 +239,10 @@ def _is_sound(data: memoryview, place: Place) -> bool:
 
 def load_index(path: Path, size_bytes: int) -> np.ndarray | None:
     """The index of the shard ``path``, or None where it is missing, damaged, or of a file longer than this one."""
+    # In both formats a record takes as much in its shard as in the index, without its payload.
+    max_bytes = min(size_bytes + _SEAL.size, index_bytes(MAX_RECORDS))
     try:
-        # In both formats a record takes as much in its shard as in the index, without its payload.
-        index = _unsealed(files.read_small(index_path(path), size_bytes + _SEAL.size))
+        index = _unsealed(files.read_small(index_path(path), max_bytes))
     except OSError:
         return None
     if index is None:
@@ -257,6 +266,11 @@ def rewrite_index(name: str, path: Path) -> bool:
 def index_path(path: Path) -> Path:
     """The index beside a shard."""
     return path.with_name(path.name + INDEX_SUFFIX)
+
+
+def index_bytes(records: int) -> int:
+    """The size of the index of so many records."""
+    return records * _INDEX.itemsize + _SEAL.size
 
 
 def mapped(path: Path) -> memoryview:

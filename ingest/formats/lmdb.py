@@ -26,7 +26,7 @@ from crc32c import crc32c
 
 from ingest.compiled import compiled
 from ingest.errors import RecordError
-from ingest.formats import Place
+from ingest.formats import MAX_RECORDS, Place
 
 _COMMIT_BYTES = 64 * 2**20
 """Payload bytes in a transaction: what a writer holds in memory."""
@@ -99,7 +99,7 @@ def _places(data: memoryview) -> tuple[_Snapshot, np.ndarray]:
     """The snapshot that holds, and where the payloads in its tree lie and their sizes, int64 [records, 2]; fewer than
     there should be where the tree is damaged, one more where it has more. Raises RecordError where there is none."""
     snapshot = max((_snapshot(data, at) for at in (0, mmap.PAGESIZE)), key=lambda snapshot: snapshot.number)
-    if snapshot.depth > _MAX_DEPTH or snapshot.records * _MIN_NODE_BYTES > len(data):
+    if snapshot.depth > _MAX_DEPTH or snapshot.records > min(MAX_RECORDS, len(data) // _MIN_NODE_BYTES):
         raise RecordError(f"a tree of {snapshot.depth} levels and {snapshot.records} records in {len(data)} bytes")
     if snapshot.root == _NO_PAGE or snapshot.depth == 0:
         return snapshot, np.empty((0, 2), np.int64)
