@@ -23,7 +23,6 @@ from ingest.errors import OptionError
 def place(name: str | Path) -> Path:
     """The path that ``name`` says; ``~`` at its start is the home folder.
 
-
     Raises OptionError where it is no path, or remote and what reads such places is missing.
     """
     if not isinstance(name, str) and hasattr(name, "fs"):
@@ -33,6 +32,8 @@ def place(name: str | Path) -> Path:
     text = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(text, str):
         raise OptionError(f"{reprlib.repr(name)} is no path: give a string or a pathlib.Path")
+    if not text:  # an unset variable of a shell, rather than the current folder, which it would be to pathlib
+        raise OptionError("'' is no path: give one, such as . for the current folder")
     if "://" not in text:
         return _local(text)
     try:
