@@ -39,6 +39,11 @@ _SYNTHETIC_STEPS, _SYNTHETIC_SECONDS = 10_000, 10.0
 _EVALUATION_BATCH = 256
 _ADVICE_SECONDS = 5.0
 
+# Beyond these a graph alone would take all memory; batches have no larger images either.
+_MOST_CLASSES, _MOST_PIXELS = 1_000_000, 10_000
+
+_MOST_BYTES = 2**30  # of a file of an image
+
 # Flags that say how to train; with a network that is only used they would do nothing.
 _OF_TRAINING = (
     "data", "model_dir", "epochs", "steps", "batch_size", "image_size", "patience", "tune", "optimizer",
@@ -177,6 +182,8 @@ def _shape(args: argparse.Namespace) -> tuple[int, int, int]:
     """Image size, channels and classes, where no data say them."""
     is_lenet = args.model == "lenet"
     classes = _positive("--classes", args.classes if args.classes is not None else (10 if is_lenet else 1000))
+    if classes > _MOST_CLASSES:
+        raise OptionError(f"--classes {classes}: give {_MOST_CLASSES:,} at the most")
     return _image_size(args, NETWORKS[args.model]), 1 if is_lenet else 3, classes
 
 
@@ -406,10 +413,16 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
     if outcome.waiting is not None:
         complain(f"train.py: {training.limit(outcome.waiting, outcome.seconds)}")
     complain(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}")
-    say(json.dumps(result))
-    save_json(args.json, result)
+    _give(args, result)
     if training.is_starved(outcome) and args.loader == "ours":
         _advise(args, job)
+
+
+def _give(args: argparse.Namespace, result: dict[str, Any]) -> None:
+    """The result for machines: a line of JSON on stdout, and --json FILE."""
+    # The one character that JSON may hold as it is and no terminal should: say would write it as JSON does not.
+    say(json.dumps(result).replace("\x7f", "\\u007f"))
+    save_json(args.json, result)
 
 
 def _exported(outcome: Outcome, last: float | None, best: float | None) -> str:
@@ -459,8 +472,7 @@ def _measure_device(args: argparse.Namespace) -> None:
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
     result["images_per_second"] = round(training.measure(job, seconds), 1)
-    say(json.dumps(result))
-    save_json(args.json, result)
+    _give(args, result)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -473,10 +485,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     inputs = _evaluation_inputs(args.eval_data, what, args.workers, size)
     metrics = _using(lambda: serving.evaluate(trained, inputs), inputs)
     result = {"model": what.model, "records": load_manifest(args.eval_data).records}
-    result |= {f"eval_{name}": round(float(metrics[name]), 5) for name in ("top1", "top5")}
-    result["eval_loss"] = round(float(metrics["cross_entropy"]), 5)
-    say(json.dumps(result))
-    save_json(args.json, result)
+    named = {"eval_top1": "top1", "eval_top5": "top5", "eval_loss": "cross_entropy"}
+    result |= {ours: _rounded(float(metrics[name]), 5) for ours, name in named.items()}
+    _give(args, result)
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -488,11 +499,13 @@ def _predict(args: argparse.Namespace) -> None:
         except IngestError as error:
             bad[path] = str(error)
     answers = dict(zip(images, _answers(trained, list(images.values())), strict=True))
-    for path in filter(answers.get, args.predict):
-        say(str(path))
-        for name, score in answers[path].items():
-            say(f"  {score:>7.2%}  {name}")
-    save_json(args.json, {str(path): answers.get(path) or {"error": bad[path]} for path in args.predict})
+    for path, scores in answers.items():
+        if not all(map(math.isfinite, scores.values())):
+            bad[path] = f"{path}: the network's scores are no numbers: give one whose training has not diverged"
+    for path in args.predict:
+        if path not in bad:
+            say(str(path), *(f"  {score:>7.2%}  {name}" for name, score in answers[path].items()))
+    save_json(args.json, {str(path): {"error": bad[path]} if path in bad else answers[path] for path in args.predict})
     if bad:
         raise IngestError("; ".join(bad.values()))
 
@@ -514,10 +527,11 @@ def _answers(trained: Trained, images: list[Any]) -> list[dict[str, float]]:
 
 
 def _image(path: Path, what: Description) -> Any:
+    from ingest import files
     from ingest.views import file_view
 
     try:
-        return file_view(path.read_bytes(), what.image_size, what.channels)
+        return file_view(files.read_small(path, _MOST_BYTES), what.image_size, what.channels)
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror}): give image files") from error
     except IngestError as error:
@@ -574,13 +588,16 @@ def _using(use: Callable[[], Any], *inputs: Any) -> Any:
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
+    """None also where it is no number, for which JSON has no word."""
+    return None if value is None or not math.isfinite(value) else round(value, digits)
 
 
 def _image_size(args: argparse.Namespace, network: Network) -> int:
     size = args.image_size if args.image_size is not None else network.image_size
     if size < network.min_image_size:
         raise OptionError(f"--image-size {size}: too small for {args.model}: give at least {network.min_image_size}")
+    if size > _MOST_PIXELS:
+        raise OptionError(f"--image-size {size}: give {_MOST_PIXELS:,} at the most")
     return size
 
 

@@ -23,7 +23,6 @@ from ingest.errors import OptionError, RecordError
 def place(name: str | Path) -> Path:
     """The path that ``name`` says; ``~`` at its start is the home folder.
 
-
     Raises OptionError where it is no path, or remote and what reads such places is missing.
     """
     if not isinstance(name, str) and hasattr(name, "fs"):

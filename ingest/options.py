@@ -12,6 +12,9 @@ from ingest.errors import OptionError
 
 _WANTED = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
 
+_MOST_BITS = 1024
+"""Of a number: Python refuses to write down much longer ones, in an error message, too."""
+
 
 def settle(options: Any) -> None:
     """Give each field of a frozen dataclass a value of the type that it is declared with.
@@ -27,6 +30,8 @@ def settle(options: Any) -> None:
 
 def typed(name: str, value: Any, kind: type) -> Any:
     """``value`` as a ``kind``, one of those of ``settle``. Raises OptionError where it is none."""
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise OptionError(f"{name} is a number of {value.bit_length():,} bits: give one of 64 at the most")
     is_truth = type(value).__name__ in ("bool", "bool_")  # NumPy's own has either name
     try:
         if kind is bool and is_truth:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +149,8 @@ class Peers:
 
 def restart(reason: str) -> None:
     """Begin this process anew, with the same arguments: training goes on from the last checkpoint."""
-    print(f"\ntrain.py: {reason}: starting again from the last checkpoint", file=sys.stderr, flush=True)
+    with suppress(OSError):  # of a stderr that is full or closed: it must not keep this process from going on
+        os.write(2, f"\ntrain.py: {reason}: starting again from the last checkpoint\n".encode())
     time.sleep(1)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

@@ -174,6 +174,7 @@ def find_start(folder: Path, description: Description) -> Start:
 
     Raises ModelError if it is of a training that ``description`` cannot go on from, or if none is whole.
     """
+    _check_name(folder)
     try:
         steps, best = _saved_steps(folder), _saved_steps(folder / BEST)
     except OSError as error:
@@ -277,13 +278,24 @@ def find(place: Path) -> Trained:
 
     Raises ModelError where there is none, or it is damaged.
     """
+    _check_name(place)
+    try:
+        return _found(place)
+    except OSError as error:
+        raise ModelError(
+            f"{place}: cannot be read ({error.strerror}): give a --model-dir of train.py, or what it exported"
+        ) from error
+
+
+def _found(place: Path) -> Trained:
+    for folder in (place / BEST, place):
+        if steps := _saved_steps(folder):
+            return _checked(_prefix(folder, steps[0]), place.parent if place.name == BEST else place)
+    # Only then: a training whose folder was an export, or holds one, is not that one.
     for export in (place, *exports(place)):
         if (export / "saved_model.pb").exists():
             return _checked(str(export / "variables" / "variables"), export / "assets.extra")
     if place.is_dir():
-        for folder in (place / BEST, place):
-            if steps := _saved_steps(folder):
-                return _checked(_prefix(folder, steps[0]), place.parent if place.name == BEST else place)
         raise ModelError(f"{place}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py")
     if not place.with_name(f"{place.name}.index").exists():
         raise ModelError(f"{place}: no such checkpoint: give a --model-dir of train.py, or what it exported")
@@ -299,6 +311,12 @@ def exports(folder: Path) -> list[Path]:
 def step_of(checkpoint: str) -> int:
     """The step after which a whole checkpoint was saved."""
     return int(tf.train.load_variable(checkpoint, "global_step"))
+
+
+def _check_name(place: Path) -> None:
+    """Raise ModelError where TensorFlow would not find a checkpoint again: it takes paths for UTF-8, and patterns."""
+    if any(c in "[\\" or "\ud800" <= c <= "\udfff" for c in str(place)):
+        raise ModelError(f"{place}: TensorFlow takes no path with [, \\ or what is no UTF-8: give it another name")
 
 
 def _checked(checkpoint: str, folder: Path) -> Trained:

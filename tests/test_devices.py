@@ -7,12 +7,15 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from test_resume import finish, read, start
 from test_train import digits, one_line, train
 from test_workers import wait_until
+
+from models import devices
 
 __all__ = ["digits"]
 
@@ -107,3 +110,19 @@ def test_wrong_devices_are_one_line(digits: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}')
     assert "TF_CONFIG: cannot be used" in one_line(train(*words(digits, tmp_path / "run")).stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_host_starts_again_even_if_it_cannot_say_so(monkeypatch: pytest.MonkeyPatch):
+    started: list[object] = []
+    monkeypatch.setattr(devices.os, "execv", lambda *words: started.append(words))
+    monkeypatch.setattr(devices.time, "sleep", lambda seconds: None)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        kept = os.dup(2)
+        os.dup2(full.fileno(), 2)
+        try:
+            devices.restart("host 1 is lost")
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    assert len(started) == 1

@@ -123,6 +123,13 @@ def test_other_arguments(shards: dict[str, Path], tmp_path: Path):
         verify.verify(shards["lmdb"], decode="no")
 
 
+@pytest.mark.parametrize("name", ["batch_size", "seed", "workers", "epochs", "crop"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_number_too_long_to_write_down(name: str, sign: int):
+    with pytest.raises(OptionError, match=f"^{name} is a number of 16,610 bits: give one of 64 at the most$"):
+        BatchOptions(**{**BATCH, name: sign * 10**5000})
+
+
 class _Path:
     """A path of another library's."""
 
@@ -131,6 +138,17 @@ class _Path:
 
     def __fspath__(self) -> str:
         return str(self._path)
+
+
+def test_an_empty_path_is_not_the_current_folder(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (
+        lambda: ingest.dataflow("", **BATCH),
+        lambda: build.build_shards(photos / "val", "", format="lmdb", workers=0),
+    ):
+        with pytest.raises(OptionError, match=r"^'' is no path: give one, such as \. for the current folder$"):
+            use()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", [None, 5, b"shards", ["shards"], 1.5, True, {"a": "b" * 500}])

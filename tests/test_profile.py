@@ -255,6 +255,8 @@ def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: P
         profile(shards["lmdb"], ProfileOptions(against=("tf.data",), model="vgg"))  # the first of both to be looked at
     with pytest.raises(OptionError, match=r"^argument --model: invalid choice: 'vgg' \(choose from [^()]*\)$"):
         profile(shards["lmdb"], ProfileOptions(model="vgg"))
+    with pytest.raises(OptionError, match=r"^argument --model: invalid choice: '' \(choose from"):
+        profile(shards["lmdb"], ProfileOptions(model=""))
     with pytest.raises(OptionError, match=r"^--image-size 16: too small for resnet18: give at least 32$"):
         profile(shards["lmdb"], ProfileOptions(model="resnet18", image_size=16))
     folder = shutil.copytree(shards["lmdb"], tmp_path / "copy")

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import put
+from conftest import image_bytes, put
 from test_flags import said
 from test_resume import weights
 from test_sources import idx
@@ -115,7 +115,9 @@ def test_a_loss_that_is_no_number_is_neither_saved_nor_evaluated(shards: Path, t
     folder = shutil.copytree(two_epochs, tmp_path / "run")
     code, out, err = lenet(shards, folder, "--steps", 40, "--learning-rate", 1e6, "--eval-data", shards)
     assert (code, out) == (1, "")
-    assert "the loss is no number any more: give a lower --learning-rate" in one_line(err.split("\n", 1)[1])
+    _, changed, rest = err.split("\n", 2)
+    assert "the learning rate rises from" in changed
+    assert "the loss is no number any more: give a lower --learning-rate" in one_line(rest)
     found = [weights(folder), weights(folder / "best")]
     assert all(np.isfinite(np.frombuffer(v, np.float32)).all() for w in found for k, v in w.items() if "kernel" in k)
     assert all(math.isfinite(entry["eval_loss"]) for entry in history(folder))
@@ -429,3 +431,64 @@ def test_one_numbered_export_at_a_time(shards: Path, two_epochs: Path, tmp_path:
         code, _, err = lenet(shards, folder, "--steps", 9)
         assert code == 0, err
         assert [path.name for path in (folder / "saved_model").iterdir()] == ["9"]
+
+
+def test_the_line_of_json_is_json_whatever_the_path_holds(shards: Path, two_epochs: Path, tmp_path: Path):
+    folder = shutil.copytree(two_epochs, tmp_path / "del\x7f bell\x07 line\n é")
+    code, out, err = lenet(shards, folder, "--steps", 8)
+    assert code == 0, err
+    assert out.count("\n") == 1 and out[:-1].isprintable()
+    assert json.loads(out)["saved_model"] == str(folder / "saved_model" / str(json.loads(out)["saved_step"]))
+
+
+@pytest.mark.parametrize("name", ["[1]", "a[", "back\\slash", "latin-1 \udce9"])
+def test_a_path_that_tensorflow_cannot_find_is_refused_before_anything_is_begun(
+    name: str, shards: Path, two_epochs: Path, tmp_path: Path
+):
+    folder = tmp_path / name
+    code, out, err = lenet(shards, folder, "--steps", 4, "--eval-data", shards)
+    assert (code, out, folder.exists()) == (1, "", False)
+    assert "give it another name" in one_line(err)
+    code, out, err = said(["--predict", "x.jpg", "--init-from", str(shutil.copytree(two_epochs, folder))])
+    assert (code, out) == (1, "")
+    assert "give it another name" in one_line(err)
+
+
+@pytest.mark.parametrize("kind", ["numbered", "unnumbered"])
+def test_a_training_in_the_folder_of_an_export_is_not_that_export(
+    kind: str, shards: Path, two_epochs: Path, tmp_path: Path
+):
+    exports = shutil.copytree(two_epochs / "saved_model", tmp_path / "saved_model")
+    folder = exports if kind == "numbered" else runs.exports(exports)[0]
+    code, out, err = lenet(shards, folder, "--steps", 2)
+    assert code == 0, err
+    assert json.loads(out)["saved_model"] == str(folder / "saved_model" / "2")
+    assert runs.find(folder).checkpoint == str(folder / "model.ckpt-2")
+
+
+def test_what_cannot_be_read_holds_no_network(tmp_path: Path):
+    with pytest.raises(ModelError, match=r"cannot be read \(File name too long\): give a --model-dir of train\.py, or"):
+        runs.find(tmp_path / ("n" * 300))
+
+
+def test_what_a_diverged_network_says_is_no_number(shards: Path, two_epochs: Path, tmp_path: Path):
+    photo = put(tmp_path, {"photo.png": image_bytes("PNG", (28, 28), "L")}) / "photo.png"
+    folder = shutil.copytree(two_epochs, tmp_path / "run")
+    shutil.rmtree(folder / "best")
+    with tf.Graph().as_default(), tf.Session() as session:
+        reader = tf.train.load_checkpoint(str(folder / "model.ckpt-8"))
+        for name in reader.get_variable_to_shape_map():
+            value = reader.get_tensor(name)
+            # All that the layers give is infinite, and so are the logits.
+            tf.get_variable(name, initializer=value if name == "global_step" else np.full_like(value, 1e38))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(folder / "model.ckpt"), 8)
+    code, out, err = said(["--evaluate", "--eval-data", str(shards), "--init-from", str(folder), "--workers", "0"])
+    assert code == 0, err
+    assert json.loads(out, parse_constant=pytest.fail)["eval_loss"] is None
+    where = ("--init-from", str(folder), "--json", str(tmp_path / "found.json"))
+    code, out, err = said(["--predict", str(photo), *where])
+    assert (code, out) == (1, "")
+    assert f"{photo}: the network's scores are no numbers" in one_line(err)
+    found = json.loads((tmp_path / "found.json").read_text(), parse_constant=pytest.fail)
+    assert list(found[str(photo)]) == ["error"]

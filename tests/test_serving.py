@@ -290,27 +290,32 @@ def test_a_prediction_is_of_any_kind_of_image_and_saved_for_machines(colours: Ru
 def test_the_good_are_answered_and_the_bad_are_named(digits: Run, tmp_path: Path):
     good, other, *_ = digits.files.values()
     put(tmp_path, {"text.jpg": b"a text", "empty.jpg": b"", "cut.jpg": good.read_bytes()[:300]})
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "large.jpg").open("wb") as large:
+        large.truncate(2**40)
     bad = {
+        tmp_path / "pipe.jpg": "cannot be read (not a regular file)",
+        tmp_path / "large.jpg": "cannot be read (of more than 1,073,741,824 bytes)",
         tmp_path / "text.jpg": "no image that can be decoded",
         tmp_path / "empty.jpg": "no image that can be decoded",
         tmp_path / "cut.jpg": "no image that can be decoded",
         tmp_path / "nowhere.jpg": "cannot be read (No such file or directory)",
-        tmp_path: "cannot be read (Is a directory)",
+        tmp_path: "cannot be read (not a regular file)",
         good / "below.jpg": "cannot be read (Not a directory)",
     }
     where = ("--init-from", digits.folder, "--json", tmp_path / "found.json")
     alone = used("--predict", good, other, *where)
     expected = json.loads((tmp_path / "found.json").read_text())
     assert (alone[0], list(expected)) == (0, [str(good), str(other)])
-    text, *others = bad
-    code, out, err = used("--predict", text, good, *others, other, *where)
+    first, *others = bad
+    code, out, err = used("--predict", first, good, *others, other, *where)
     assert (code, out) == (1, alone[1])
     assert [f"{path}: {message}" in one_line(err) for path, message in bad.items()] == [True] * len(bad)
-    assert one_line(err).startswith(f"train.py: error: {text}: no image that can be decoded (")
+    assert one_line(err).startswith(f"train.py: error: {first}: cannot be read (")
     found = json.loads((tmp_path / "found.json").read_text())
     assert found.keys() == {str(good), str(other), *map(str, bad)}
     assert {path: found[path] for path in expected} == expected
-    assert [found[str(path)]["error"].startswith(f"{path}: {message}") for path, message in bad.items()] == [True] * 6
+    assert [found[str(path)]["error"].startswith(f"{path}: {message}") for path, message in bad.items()] == [True] * 8
     for path, message in bad.items():
         code, out, err = used("--predict", path, path, *where)
         assert (code, out) == (1, "")

@@ -658,3 +658,9 @@ def test_random_webdatasets(tmp_path_factory: pytest.TempPathFactory, archives: 
     source = opened(tmp_path_factory.mktemp("samples"), files)
     check(source, expected, found)
     assert source.classes == tuple(sorted(set(expected.values())))
+
+
+def test_a_webdataset_whose_labels_are_numbers_and_words_is_refused(tmp_path: Path):
+    data = tar_of({"a.jpg": b"1", "a.cls": b"7", "b.jpg": b"2", "b.cls": b"dog"})
+    with pytest.raises(SourceError, match=r"'b.jpg' is a word \('dog'\), that of 'a.jpg' a number \('7'\)"):
+        open_source(put(tmp_path, {"x.tar": data}) / "x.tar")

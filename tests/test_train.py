@@ -180,3 +180,9 @@ def test_a_training_that_starved_is_told_what_to_change(photos: Path, shards: di
     assert any("-bound: " in line and "with 1 worker," in line for line in lines[at:]), done.stderr
     assert any("--encoding raw --resize 32" in line for line in lines[at:]), done.stderr
     assert json.loads(done.stdout)["steps"] == 60
+
+
+def test_a_datasets_folder_is_no_model_dir(digits: Path):
+    done = train("--model", "lenet", "--data", digits, "--model-dir", digits)
+    assert done.returncode == 2 and "it holds a dataset: give a folder of its own" in one_line(done.stderr)
+    assert not (digits / "run.json").exists()

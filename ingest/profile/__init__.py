@@ -45,7 +45,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     for name in options.against:
         loaders.check(name, dataset)
     # First: it is what a wrong name ends.
-    device = device_rate(options.model, options, len(known.classes)) if options.model else None
+    device = device_rate(options.model, options, len(known.classes)) if options.model is not None else None
     with tempfile.TemporaryDirectory() as scratch:
         found = measure.measure(dataset, options, Path(scratch))
         stream = found.by_workers[workers]

@@ -23,7 +23,7 @@ from pathlib import Path
 from ingest import files
 from ingest.errors import BadSampleError, SourceError
 from ingest.sample import Sample
-from ingest.sources import NO_CLASS, Entries, Entry, Source, archive, junk, label_all
+from ingest.sources import NO_CLASS, Entries, Entry, Source, archive, junk, label_all, label_number
 from ingest.sources.archive import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Member
 from ingest.sources.labels import labels_of
 
@@ -324,9 +324,21 @@ def _of_webdataset(here: _Archives, members: list[Member]) -> Source:
         else:
             fault = _SEVERAL if len(chosen) > 1 or len(found) > 1 else _NO_LABEL
             bad += [image._replace(fault=fault) for image in chosen]
+    _refuse_mixed(here, good)
     classes, labels = label_all([word for _, word in good])
     entries = [_entry(image, label, _NO_LABEL) for (image, _), label in zip(good, labels)]
     return here.source(classes, _with_shards(here, [*entries, *map(_bad, bad)]))
+
+
+def _refuse_mixed(here: _Archives, samples: list[tuple[Member, str]]) -> None:
+    """Raise SourceError where some labels are numbers and others words: as words, numbers would have other labels."""
+    words = {label_number(word) is None: (image.name, word) for image, word in samples}
+    if len(words) > 1:
+        (image, word), (other, number) = words[True], words[False]
+        raise SourceError(
+            f"{here.paths[0]}: the .cls of {image!r} is a word ({word!r}), that of {other!r} a number ({number!r}): "
+            "make all of them words, or all numbers"
+        )
 
 
 def _samples(images: list[Member], texts: dict[_Key, list[Member]]) -> dict[_Key | None, list[Member]]:
