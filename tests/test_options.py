@@ -146,7 +146,7 @@ def test_an_empty_path_is_not_the_current_folder(photos: Path, tmp_path: Path, m
         lambda: ingest.dataflow("", **BATCH),
         lambda: build.build_shards(photos / "val", "", format="lmdb", workers=0),
     ):
-        with pytest.raises(OptionError, match=r"^'' is no path: give one, such as \. for the current folder$"):
+        with pytest.raises(OptionError, match="an empty path"):
             use()
     assert list(tmp_path.iterdir()) == []
 
