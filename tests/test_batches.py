@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import mmap
 import os
+import re
 import shutil
 import signal
 import time
@@ -211,7 +212,8 @@ def test_a_killed_worker_is_an_error_within_seconds(shards: dict[str, Path]):
     next(found)
     os.kill(min(set(workers_of(os.getpid())) - before), signal.SIGKILL)
     start = time.monotonic()
-    with pytest.raises(WorkerError, match=r"^(batch at position \d+ of epoch \d+: )?worker .* was killed by SIGKILL"):
+    said = rf"^{re.escape(str(shards['lmdb']))}: (batch at position \d+ of epoch \d+: )?worker .* was killed by SIGKILL"
+    with pytest.raises(WorkerError, match=said):
         for _ in range(100):
             next(found)
     assert time.monotonic() - start < 5
