@@ -68,7 +68,8 @@ class Job:
 
 
 def change_of_rate(job: Job, start: int) -> tuple[float, float] | None:
-    """The learning rate that a training had, and that with which ``job`` goes on from ``start``; None if they agree.
+    """The learning rate that a training had, and that with which ``job`` goes on from ``start``; None if they agree,
+    to three digits.
 
     They do not where the earlier steps were of another schedule: of another length, above all.
     """
@@ -80,7 +81,8 @@ def change_of_rate(job: Job, start: int) -> tuple[float, float] | None:
     # The graph computes in float32.
     if math.isclose(by_now, was, rel_tol=1e-3, abs_tol=1e-6 * job.learning_rate):
         return None
-    return was, job.recipe.rate(start, job.steps, job.learning_rate)
+    now = job.recipe.rate(start, job.steps, job.learning_rate)
+    return None if f"{was:.3g}" == f"{now:.3g}" else (was, now)
 
 
 class Outcome(NamedTuple):

@@ -292,7 +292,7 @@ def main(encoding: str, seed: int, first: int, count: int) -> None:
     packed, slowest = 0, (0.0, -1)
     for number in range(first, first + count):
         data = mutant(seed, number)
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
+        faulthandler.dump_traceback_later(SECONDS if IS_COMPILED else 30 * SECONDS, exit=True)
         start = time.perf_counter()
         try:
             packed += pack_and_show(data, number, encoding)

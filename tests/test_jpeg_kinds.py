@@ -431,3 +431,16 @@ def test_the_summary_and_inspect_say_what_lies_on_its_side(tmp_path: Path, capsy
     assert "rotated by EXIF: 1, packed as they are stored: " in said("inspect", "@shards", "--workers", "0")
     assert "turned as their EXIF says: 1 images" in said(*build, "@turned", "--exif-orientation", "apply")
     assert "rotated by EXIF: 1, turned" in said("inspect", "@turned", "--workers", "0")
+
+
+def test_what_is_no_fill_byte_is_left_to_the_decoder():
+    """A second FF before a stuffed one: of some, libjpeg-turbo's fast decoder makes another block than its slow one."""
+    noise = np.random.default_rng(0).integers(0, 255, (96, 160), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG", quality=95)
+    data = file.getvalue()
+    places = [i for i in range(jpeg.read_header(data).scan, len(data)) if data[i : i + 2] == b"\xff\x00"]
+    assert len(places) > 20
+    for at in places:
+        odd = data[:at] + b"\xff" + data[at:]
+        assert np.array_equal(jpeg.decode(jpeg.prepare(odd).encoded, 1), libjpeg(odd, 1, strict=False)), at

@@ -137,6 +137,15 @@ def test_another_source_or_one_that_has_changed_is_refused(shards: dict[str, Pat
         verify(copy, repair=changed, workers=0)
 
 
+def test_a_repair_looks_at_its_source_before_all_is_read(
+    shards: dict[str, Path], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    for source, message in (("nowhere", "no such file or folder"), (photos / "val", "not what the dataset was built")):
+        with pytest.raises(SourceError, match=message):
+            verify(shards["lmdb"], repair=tmp_path / source, workers=0)
+    assert "verifying" not in capsys.readouterr().err
+
+
 def test_without_manifest_and_recipe_there_is_nothing_to_check_against(copy: Path, photos: Path):
     (copy / "manifest.json").unlink()
     (copy / "build.json").unlink()

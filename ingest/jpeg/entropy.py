@@ -67,7 +67,9 @@ def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarra
             to += 1
             at += 2
         elif following == 0xFF:
-            at += 1  # a fill byte
+            if at + 2 < n and data[at + 2] == 0:
+                break  # no fill byte, which stands before a marker; libjpeg-turbo spoils a block here: it is to decide
+            at += 1
         elif following == 0xD0 + (segment & 7) and segment + 1 < most:
             bounds[segment, 1] = to if stop < 0 else stop
             segment += 1

@@ -22,6 +22,7 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
@@ -32,6 +33,9 @@ from ingest.sources import MAX_CLASSES, NO_CLASS, label_all, label_number
 
 MAX_BYTES = 2**30
 """Of a list: fourteen million rows, all of ImageNet, take half of it."""
+
+_LINE = 2**20
+"""Characters of a line: more would not be a path and a label."""
 
 _SAMPLE = 16
 """Rows that tell what parts the fields, which columns there are, and whether the first row is a header."""
@@ -246,7 +250,9 @@ class _Text:
         encoding = _encoding(self.data)
         text = io.TextIOWrapper(io.BytesIO(self.data), encoding, newline=None)
         try:
-            for number, line in enumerate(text, 1):
+            for number, line in enumerate(iter(partial(text.readline, _LINE + 1), ""), 1):
+                if len(line) > _LINE:
+                    self.refuse(number, f"more than {_LINE:,} characters: {_EXPECTED}")
                 line = line.lstrip("\ufeff")  # where one list was joined to another
                 if "\0" in line:
                     self.refuse(number, "a NUL byte: save the list as plain text, in UTF-8")
@@ -295,7 +301,8 @@ class _Text:
 
 def _load(path: Path) -> bytes:
     if not files.is_remote(path) and not path.is_file():
-        raise SourceError(f"{path}: no file with labels in it: {_EXPECTED}")
+        problem = "no file with labels in it" if path.exists() else "no such file"
+        raise SourceError(f"{path}: {problem}: {_EXPECTED}")
     data = files.read(path, 0, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise SourceError(f"{path}: a list of more than {MAX_BYTES:,} bytes: {_EXPECTED}")
@@ -470,7 +477,9 @@ def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_heade
     elif path > 0 and len(rest) == 2:
         index, *rest = rest
     elif len(rest) == 2 and _is_numbers(rows, rest[1]):
-        text.refuse(line, f"numbers in the third column, where class names belong: {_UNCLEAR}")
+        text.refuse(
+            line, f"numbers in the third column, where class names belong: {_UNCLEAR}, or quote a path that has blanks"
+        )
     if not rest:
         text.refuse(line, f"a path and a label are needed: {_EXPECTED}")
     if len(rest) > 2 and not (has_header and called):
@@ -478,7 +487,7 @@ def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_heade
     label = next((i for i in rest if _is_numbers(rows, i)), rest[0])
     names = [i for i in rest if i != label and not _is_numbers(rows, i)] if _is_numbers(rows, label) else []
     if len(rest) == 2 and not names and not (has_header and called):
-        text.refuse(line, f"two columns that may be the label: {_UNCLEAR}, or quote a label that has blanks")
+        text.refuse(line, f"two columns that may be the label: {_UNCLEAR}, or quote a path or a label that has blanks")
     return _Columns(path, label, next(iter(names), None), index)
 
 
