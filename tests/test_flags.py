@@ -185,7 +185,7 @@ USAGE = [
     (f"{LENET} --image-size 11", "--image-size 11: too small for lenet: give at least 12"),
     (f"{LENET} --image-size 0", "--image-size 0: too small for lenet"),
     (f"{LENET} --image-size -28", "--image-size -28: too small for lenet"),
-    (f"{LENET} --image-size 100000", "image_size is 100000: give 1 to 10000"),
+    (f"{LENET} --image-size 100000", "--image-size 100000: give 10,000 at the most"),
     (f"{RESNET} --image-size 31", "--image-size 31: too small for resnet18: give at least 32"),
     (f"{ALEXNET} --image-size 62", "--image-size 62: too small for alexnet: give at least 63"),
     (
@@ -252,7 +252,7 @@ ERRORS = [
     (f"{LENET} {START} {{cut}}", "{cut}/variables/variables: damaged"),
     (f"{LENET} {START} {{lost}}", "{lost}/variables/variables: damaged"),
     (f"{LENET} {START} {{foreign}}", "{foreign}/assets.extra: its checkpoints are none of ours"),
-    (f"{LENET} {START} {{vgg}}", "{vgg}/run.json: its content is none of this version's ('vgg')"),
+    (f"{LENET} {START} {{vgg}}", "{vgg}/run.json: its content is none of this version's (its model is 'vgg')"),
     (f"{RESNET} {START} {{lenet}}", "--init-from is of lenet, and --model is resnet18"),
     (f"{LENET} {START} {{alexnet}}", "--init-from is of alexnet, and --model is lenet"),
     (f"{LENET} --data {{colours}} {START} {{lenet}}", "--init-from is of images with 1 channels, and the data have 3"),
@@ -271,7 +271,10 @@ ERRORS = [
     # Where it is kept.
     (f"{LENET} --model-dir {{text}}", "{text}: cannot be used (File exists): give another --model-dir"),
     (f"{LENET} --model-dir {{damaged}} --batch-size 20", "{damaged}/model.ckpt-1: damaged ("),
-    (f"{LENET} --model-dir {{vgg}}", "{vgg}/run.json: its content is none of this version's ('vgg'): put back"),
+    (
+        f"{LENET} --model-dir {{vgg}}",
+        "{vgg}/run.json: its content is none of this version's (its model is 'vgg'): put back",
+    ),
     (f"{LENET} --model-dir {{nameless}}", "{nameless}: its checkpoints are none of ours: it has no run.json"),
     (f"{LENET} --model-dir {{lenet}}", "{lenet}: holds a run of other options (batch_size 20, now 64): give another"),
     (

@@ -86,9 +86,9 @@ def cases(tmp_path_factory: pytest.TempPathFactory, shards: dict[str, Path]) -> 
     for name, words, batch_size, steps in (("digits", digits, 8, 24), ("colours", colours, 8, 11)):
         words = (*words, "--batch-size", batch_size, "--steps", steps, "--schedule", "cosine")
         log = folder / f"{name}.log"
-        finish(start(log, *words, "--model-dir", folder / name), log)
-        history = json.loads((folder / name / "history.json").read_text())
-        found[name] = Case(words, batch_size, steps, read(log), weights(folder / name), history)
+        finish(start(log, *words, "--model-dir", folder / f"{name}-run"), log)
+        history = json.loads((folder / f"{name}-run" / "history.json").read_text())
+        found[name] = Case(words, batch_size, steps, read(log), weights(folder / f"{name}-run"), history)
     return found
 
 
