@@ -444,3 +444,11 @@ def test_what_is_no_fill_byte_is_left_to_the_decoder():
     for at in places:
         odd = data[:at] + b"\xff" + data[at:]
         assert np.array_equal(jpeg.decode(jpeg.prepare(odd).encoded, 1), libjpeg(odd, 1, strict=False)), at
+
+
+@pytest.mark.parametrize("data", [PLAIN, PROGRESSIVE], ids=["baseline", "progressive"])
+def test_a_segment_that_is_cut_short_behind_the_pixels_is_for_the_decoder_to_judge(data: bytes):
+    with pytest.raises(BadSampleError, match="not decodable to the end"):
+        jpeg.prepare(data[:-2] + b"\xff\xdd\x00\x09\x00")
+    prepared = jpeg.prepare(data[:-2] + b"\xff\xfe\x00\x09a")  # a comment, which decoders pass over
+    check_kept(prepared, libjpeg(data, 3))

@@ -8,6 +8,7 @@ made anew for the image: of what the markers cost, the tables save a part.
 from __future__ import annotations
 
 import math
+import re
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -47,6 +48,9 @@ MAX_BYTES = 2**24
 _MAX_BLOCKS = 10  # in an MCU (B.2.3)
 
 _JFIF = b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"  # version 1.1, square pixels, no thumbnail
+
+_READ_SEGMENT = re.compile(rb"\xff[\xc0-\xcf\xda\xdb\xdd]")
+"""Frames, tables, scans and restart intervals."""
 
 
 class Restarted(NamedTuple):
@@ -176,6 +180,8 @@ class _Reader:
                 refuse_second_frame(frame)
                 frame = segment
         self._coverage.check(self.had_end)
+        # A segment behind the pixels that is cut short, and that decoders read: they are to say what they make of it.
+        require(self.had_end or not _READ_SEGMENT.search(self._data, at))
         if self._coefficients is not None:
             new = self._new_geometry
             self.symbols, self.histogram = entropy.symbolise(
