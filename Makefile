@@ -23,8 +23,8 @@ install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	@rm -rf demo
-	@$(call say,1. Photographs. No download: 800 pictures of eight kinds are drawn in the layout of ImageNet.)
-	$(BIN)/ingest synth demo/photos --images 800
+	@$(call say,1. Photographs. No download: 1000 pictures of eight kinds are drawn in the layout of ImageNet.)
+	$(BIN)/ingest synth demo/photos --images 1000
 	@$(call say,2. Shards. A few large files instead of many small ones. The records are the same in both formats.)
 	$(BIN)/ingest build-shards demo/photos/train demo/train-tfrecord --format tfrecord
 	$(BIN)/ingest build-shards demo/photos/train demo/train-lmdb --format lmdb
@@ -38,7 +38,7 @@ demo: $(INSTALLED)
 	  --optimizer adam --learning-rate 0.0003 --json demo/alexnet.json
 	@$(call say,5. ResNet-18 learns. From the other format: nothing but the name changes.)
 	$(BIN)/python train.py --model resnet18 --data demo/train-lmdb --eval-data demo/val --model-dir demo/resnet18 \
-	  --image-size 48 --batch-size 32 --epochs 8 --schedule cosine --crop 0.5 \
+	  --image-size 48 --batch-size 32 --epochs 7 --schedule cosine --crop 0.5 \
 	  --optimizer adam --learning-rate 0.001 --json demo/resnet18.json
 	@$(BIN)/python -c "$$CONCLUSION"
 
@@ -96,7 +96,7 @@ define CONCLUSION
 import json, sys
 chance = 1 / len(json.load(open("demo/val/manifest.json"))["classes"])
 results = [json.load(open(f"demo/{name}.json")) for name in ("alexnet", "resnet18")]
-print(f"\n== Evaluation top-1 on 160 pictures that neither network was trained on; chance is {chance}")
+print(f"\n== Evaluation top-1 on 200 pictures that neither network was trained on; chance is {chance}")
 for result in results:
     print(f"   {result['model']:<10}{result['eval_top1']:>6.3f}   {result['eval_top1'] / chance:.1f} times chance")
 print("""

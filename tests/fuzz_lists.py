@@ -78,13 +78,18 @@ def replace(data: bytearray, random: Generator) -> None:
     data[:] = data.replace(old, new, [1, 2, -1][random.integers(3)])
 
 
+_MOST_BYTES = 2**24
+"""Of lines that a mutation adds: this process holds copies, and must stay within the memory that it may have."""
+
+
 def shuffle(data: bytearray, random: Generator) -> None:
     """Repeat, remove or move lines."""
     lines = bytes(data).split(b"\n")
     i, j = random.integers(0, len(lines), 2)
     kind = random.integers(3)
     if kind == 0:
-        lines[j:j] = [lines[i]] * int(random.choice([1, 2, 30, 5_000]))
+        times = min(int(random.choice([1, 2, 30, 5_000])), 1 + _MOST_BYTES // (1 + len(lines[i])))
+        lines[j:j] = [lines[i]] * times
     elif kind == 1:
         del lines[i]
     else:
@@ -101,8 +106,6 @@ def splice(data: bytearray, random: Generator) -> None:
 
 MUTATIONS: list[Callable[[bytearray, Generator], None]] = [flip, cut, insert, insert, replace, shuffle, shuffle, splice]
 
-_MOST_BYTES = 2**24
-
 
 def mutant(seed: int, number: int) -> bytes:
     """A list that was mutated once or twice."""
@@ -110,7 +113,7 @@ def mutant(seed: int, number: int) -> bytes:
     data = bytearray(originals()[random.integers(len(originals()))])
     for _ in range(random.integers(1, 3)):
         MUTATIONS[random.integers(len(MUTATIONS))](data, random) if data else None
-    return bytes(data[:_MOST_BYTES])  # one of 700 MB has this process, which holds copies, take more memory than it may
+    return bytes(data)
 
 
 def rows_of(data: bytes) -> list[str]:
