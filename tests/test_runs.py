@@ -309,7 +309,7 @@ def test_a_learning_rate_is_compared_with_that_of_the_same_step(tmp_path: Path):
     assert change(before, 40, steps=900) == pytest.approx((0.1, 0.1 * 41 / 50))
     assert change(before, 60, steps=45) is None  # it is through
     nearly = {"learning_rate": RESNET.rate(29, 90, 0.1) * 1.002}
-    assert change(nearly, 30) is None  # 0.1 and 0.1, as they would be written
+    assert change(nearly, 30, steps=91) is None  # 0.1 and 0.1, as they would be written
     for damaged in ({"learning_rate": "0.1"}, {"learning_rate": []}, {"learning_rate": float("nan")}):
         with pytest.raises(ModelError, match=r"history.json: cannot be read"):
             change(damaged, 40)
