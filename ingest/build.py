@@ -19,14 +19,12 @@ import numpy as np
 
 from ingest import cluster, files, formats, jpeg, manifest, output, progress, sample, views, workers
 from ingest.errors import BadSampleError, IngestError, OptionError, OutputError, SourceError
-from ingest.manifest import ENCODINGS, Manifest, Recipe, Shard
+from ingest.manifest import ENCODINGS, ORIENTATIONS, Manifest, Recipe, Shard
 from ingest.options import settle
 from ingest.order import MAX_SEED, packing_order
 from ingest.output import Lock, Packed, Resuming
 from ingest.sample import JPEG, RAW, Record, Sample
 from ingest.sources import Entry, Source, open_source
-
-ORIENTATIONS = ("ignore", "apply")
 
 RECORDS_A_SHARD = 1250
 """Of about 110 KB each: ImageNet's 1,281,167 training images make 1024 shards, its 50,000 validation images 40."""
@@ -63,7 +61,8 @@ class BuildOptions:
         _require(
             self.exif_orientation in ORIENTATIONS, f"exif_orientation {self.exif_orientation!r}: give ignore or apply"
         )
-        _require(self.shards is None or 1 <= self.shards <= 99_999, f"{self.shards} shards: give 1 to 99999")
+        most = manifest.MAX_SHARDS
+        _require(self.shards is None or 1 <= self.shards <= most, f"{self.shards} shards: give 1 to {most}")
         _require(self.resize is None or 1 <= self.resize <= 65_500, f"resize {self.resize}: give 1 to 65500 pixels")
         _require(1 <= self.quality <= 100, f"quality {self.quality}: give 1 to 100")
         _require(0 <= self.seed <= MAX_SEED, f"seed {self.seed}: give 0 to {MAX_SEED}")

@@ -23,6 +23,7 @@ RECIPE_NAME = "build.json"
 VERSION = 1
 
 ENCODINGS = ("keep", "jpeg", "raw")
+ORIENTATIONS = ("ignore", "apply")
 
 MAX_SHARDS, MAX_CLASSES, MAX_RECORDS = 99_999, 1_000_000, 10**9
 
@@ -231,7 +232,7 @@ def _recipe(content: Any) -> Recipe:
     result = foreign.typed(Recipe, content, FITS)
     _check_packing(result)
     _require(1 <= result.shards <= MAX_SHARDS, f"{result.shards} shards")
-    _require(result.exif_orientation in ("ignore", "apply"), f"its exif_orientation is {result.exif_orientation!r}")
+    _require(result.exif_orientation in ORIENTATIONS, f"its exif_orientation is {result.exif_orientation!r}")
     return result
 
 

@@ -20,7 +20,7 @@ from ingest.jpeg import Region
 from ingest.manifest import Manifest, Recipe, Shard
 from ingest.options import typed
 from ingest.sample import Record
-from ingest.sources import open_source
+from ingest.sources import Source, open_source
 from ingest.workers import count
 
 _Src = tuple[str | Path, str | Path | None]
@@ -91,16 +91,17 @@ def verify(
     count(workers)  # what is no number of processes is refused before anything is read
     decode = typed("decode", decode, bool)
     folder = files.place(shards)
+    source = None
     if repair is None:
         _refuse_unfinished(folder)
     elif recipe := _known(folder)[1]:
-        _refuse_other_source((repair, labels), recipe, _options(recipe, workers))  # before all is read for nothing
+        source = _opened_source((repair, labels), recipe, _options(recipe, workers))  # before all is read for nothing
     damages = list(_check_head(folder))
     expected = _expected(folder)
     damages += _check_shards(folder, expected, expected.shards, decode, workers)
     repaired, left = set[str](), damages
     if repair is not None and damages:
-        repaired = _repair(folder, damages, (repair, labels), decode, workers)
+        repaired = _repair(folder, damages, (repair, labels), source, decode, workers)
         expected = _expected(folder)  # of a manifest that was lost, only now
         again = expected.touched(repaired | {damage.file for damage in damages})
         left = [*_check_head(folder), *_check_shards(folder, expected, again, decode, workers)]
@@ -295,17 +296,18 @@ def _known(folder: Path) -> tuple[Manifest | None, Recipe | None]:
         return None, manifest.load_recipe(folder)
 
 
-def _repair(folder: Path, damages: list[Damage], src: _Src, decode: bool, count: int | None) -> set[str]:
-    """Make again what is damaged, from ``src``; the names of those that were written."""
+def _repair(
+    folder: Path, damages: list[Damage], src: _Src, source: Source | None, decode: bool, count: int | None
+) -> set[str]:
+    """Make again what is damaged, from ``src``, opened as ``source``; the names of those that were written."""
     found, recipe = _known(folder)
-    if recipe is None:
+    if recipe is None or source is None:
         raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again")
     options = _options(recipe, count)
     damaged = {damage.file for damage in damages}
     written: set[str] = set()
     if found is None or damaged & {output.QUARANTINE, manifest.NAME}:
         # Only a whole build knows all that they say.
-        _refuse_other_source(src, recipe, options)
         for name in (manifest.NAME, manifest.RECIPE_NAME, output.QUARANTINE):
             (folder / name).unlink(missing_ok=True)
         manifest.save(recipe, folder)
@@ -328,7 +330,7 @@ def _repair(folder: Path, damages: list[Damage], src: _Src, decode: bool, count:
             if checker(shard, lambda images: None):
                 broken.append(shard)
         if broken:
-            _pack_again(folder, broken, src, recipe, options, lock)
+            _pack_again(folder, broken, src, source, options, lock)
             written |= damaged & {shard.name + suffix for shard in broken for suffix in ("", formats.INDEX_SUFFIX)}
     return written
 
@@ -351,9 +353,8 @@ def _is_sound(folder: Path, shard: Shard) -> bool:
 
 
 def _pack_again(
-    folder: Path, broken: list[Shard], src: _Src, recipe: Recipe, options: BuildOptions, lock: output.Lock
+    folder: Path, broken: list[Shard], src: _Src, source: Source, options: BuildOptions, lock: output.Lock
 ) -> None:
-    source = _refuse_other_source(src, recipe, options)
     wanted = {shard.name: shard for shard in broken}
     parts = [part for part in build.plan(len(source.entries), options) if part.name in wanted]
     tasks = (Task(part.name, [source.entries[i] for i in part.entries]) for part in parts)
@@ -369,7 +370,8 @@ def _pack_again(
             )
 
 
-def _refuse_other_source(src: _Src, recipe: Recipe, options: BuildOptions) -> build.Source:
+def _opened_source(src: _Src, recipe: Recipe, options: BuildOptions) -> Source:
+    """The source, if it is what the dataset was built from. Raises SourceError."""
     source = open_source(*src)
     if len(source.entries) < recipe.shards or build.recipe(source, options) != recipe:
         raise SourceError(f"{src[0]}: not what the dataset was built from: its keys, labels or classes differ")
