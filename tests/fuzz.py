@@ -7,30 +7,24 @@ error there, also one below zero, which NumPy would count from the end.
 
 from __future__ import annotations
 
-import faulthandler
 import inspect
 import io
-import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from functools import cache, wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jpeg_kinds as kinds
 import numpy as np
 import simplejpeg
+from fuzzing import SECONDS, try_all
 from PIL import Image
 
 if TYPE_CHECKING:
     from ingest.sample import Record
 
 Generator = np.random.Generator
-
-SECONDS = 10
-"""What a mutant may take at most."""
 
 IS_COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 
@@ -289,26 +283,12 @@ def main(encoding: str, seed: int, first: int, count: int) -> None:
         np.seterr(over="ignore")
     for original in originals()[:: len(SIZES)]:  # compiled now, so that no mutant has to wait for it
         pack_and_show(original, 0, encoding)
-    packed, slowest = 0, (0.0, -1)
-    for number in range(first, first + count):
-        data = mutant(seed, number)
-        faulthandler.dump_traceback_later(SECONDS if IS_COMPILED else 30 * SECONDS, exit=True)
-        start = time.perf_counter()
-        try:
-            packed += pack_and_show(data, number, encoding)
-        except BaseException:
-            print(f"mutant {number} of seed {seed}", file=sys.stderr)
-            raise
-        slowest = max(slowest, (time.perf_counter() - start, number))
-    faulthandler.cancel_dump_traceback_later()
-    figures = {"packed": packed, "quarantined": count - packed, "slowest": slowest, "peak_bytes": peak_bytes()}
-    print(json.dumps(figures))
 
+    def use(number: int) -> bool:
+        return pack_and_show(mutant(seed, number), number, encoding)
 
-def peak_bytes() -> int:
-    """The most memory that this process has had. Not getrusage, which begins with what the parent had."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    seconds = SECONDS if IS_COMPILED else 30 * SECONDS
+    try_all(seed, range(first, first + count), use, count, seconds=seconds)
 
 
 if __name__ == "__main__":

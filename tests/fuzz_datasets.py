@@ -6,12 +6,10 @@ made to fit what was mutated: it is the content that is to be refused.
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +20,8 @@ from typing import Any
 import numpy as np
 from conftest import FORMATS, image_bytes, put
 from crc32c import crc32c
-from fuzz import SECONDS, cut, fill, flip, peak_bytes
+from fuzz import cut, fill, flip
+from fuzzing import SECONDS, try_all
 
 import ingest
 from ingest import formats, manifest, sample, views
@@ -449,24 +448,14 @@ def main(kind: str, seed: int, first: int, count: int) -> None:
     """Read so many mutants of a kind, or judge datasets, every ``kind``'s number of them with workers, too."""
     views.single_threaded()
     name, _, every = kind.partition("/")
-    whole, slowest = 0, (0.0, -1)
-    for number in (first, *range(first, first + count)):  # the first for all that has to be compiled
+
+    def use(number: int) -> bool:
         random = np.random.Generator(np.random.PCG64([seed, number, *name.encode()]))
-        faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
-        start = time.perf_counter()
-        try:
-            is_whole = READERS[name](random) if name in READERS else judge(random, number % int(every) == 0)
-        except BaseException:
-            print(f"{kind}: mutant {number} of seed {seed}", file=sys.stderr)
-            raise
-        if slowest[1] >= 0:
-            whole += is_whole
-            slowest = max(slowest, (time.perf_counter() - start, number))
-        else:
-            slowest = (0.0, number)
-    faulthandler.cancel_dump_traceback_later()
+        return READERS[name](random) if name in READERS else judge(random, number % int(every) == 0)
+
+    use(first)  # for all that has to be compiled
+    try_all(seed, range(first, first + count), use, count, seconds=6 * SECONDS)
     shutil.rmtree(originals()["tfrecord"].parent)
-    print(json.dumps({"whole": whole, "refused": count - whole, "slowest": slowest, "peak_bytes": peak_bytes()}))
 
 
 if __name__ == "__main__":

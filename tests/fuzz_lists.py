@@ -5,8 +5,6 @@ A mutant is a function of (seed, number) alone, so that one that is found can be
 
 from __future__ import annotations
 
-import faulthandler
-import json
 import re
 import sys
 import tempfile
@@ -16,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from fuzz import SECONDS, peak_bytes
+from fuzzing import SECONDS, try_all
 
 Generator = np.random.Generator
 
@@ -159,26 +157,19 @@ def opened(data: bytes, folder: Path) -> int:
 
 
 def main(seed: int, first: int, count: int) -> None:
-    taken, slowest = 0, (0.0, -1)
     with tempfile.TemporaryDirectory() as scratch:
         for place in ("with", "without"):
             (Path(scratch) / place).mkdir()
             for name in NAMES:
                 (Path(scratch) / place / name).write_bytes(b"1")
         opened(originals()[0], Path(scratch))
-        for number in range(first, first + count):
-            data = mutant(seed, number)
-            faulthandler.dump_traceback_later(10 * SECONDS, exit=True)  # of a machine that does other things, too
-            start = time.process_time()
-            try:
-                taken += opened(data, Path(scratch))
-            except BaseException:
-                print(f"mutant {number} of seed {seed}", file=sys.stderr)
-                raise
-            slowest = max(slowest, (time.process_time() - start, number))
-        faulthandler.cancel_dump_traceback_later()
-    figures = {"accepted": taken, "refused": 2 * count - taken, "slowest": slowest, "peak_bytes": peak_bytes()}
-    print(json.dumps(figures))
+
+        def use(number: int) -> int:
+            return opened(mutant(seed, number), Path(scratch))
+
+        # By the processor's time, and with more of the clock's: the machine may do other things, too.
+        numbers = range(first, first + count)
+        try_all(seed, numbers, use, 2 * count, seconds=10 * SECONDS, clock=time.process_time)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import io
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fuzz import SECONDS, peak_bytes
+from fuzzing import try_all
 
 Generator = np.random.Generator
 
@@ -160,23 +159,16 @@ def open_and_read(place: Path) -> bool:
 
 
 def main(seed: int, first: int, count: int) -> None:
-    opened, slowest = 0, (0.0, -1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "mutant.parquet"
         place.write_bytes(originals()[0])
         assert open_and_read(place)  # all modules are loaded now
-        for number in range(first, first + count):
+
+        def use(number: int) -> bool:
             place.write_bytes(mutant(seed, number))
-            faulthandler.dump_traceback_later(SECONDS, exit=True)
-            start = time.perf_counter()
-            try:
-                opened += open_and_read(place)
-            except BaseException:
-                print(f"mutant {number} of seed {seed}", file=sys.stderr)
-                raise
-            slowest = max(slowest, (time.perf_counter() - start, number))
-    faulthandler.cancel_dump_traceback_later()
-    print(json.dumps({"opened": opened, "refused": count - opened, "slowest": slowest, "peak_bytes": peak_bytes()}))
+            return open_and_read(place)
+
+        try_all(seed, range(first, first + count), use, count)
 
 
 if __name__ == "__main__":

@@ -5,19 +5,16 @@ A mutant is a function of (seed, number) alone, so that one that is found can be
 
 from __future__ import annotations
 
-import faulthandler
 import io
-import json
 import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from fuzz import SECONDS, peak_bytes
+from fuzzing import try_all
 
 Generator = np.random.Generator
 
@@ -232,23 +229,16 @@ def open_and_read(place: Path) -> bool:
 
 
 def main(seed: int, first: int, count: int) -> None:
-    opened, slowest = 0, (0.0, -1)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "it.tar"
         place.write_bytes(originals()[0])
         assert open_and_read(place)
-        for number in range(first, first + count):
+
+        def use(number: int) -> bool:
             place.write_bytes(mutant(seed, number))
-            faulthandler.dump_traceback_later(SECONDS, exit=True)
-            start = time.perf_counter()
-            try:
-                opened += open_and_read(place if number % 2 else place.parent)
-            except BaseException:
-                print(f"mutant {number} of seed {seed}", file=sys.stderr)
-                raise
-            slowest = max(slowest, (time.perf_counter() - start, number))
-    faulthandler.cancel_dump_traceback_later()
-    print(json.dumps({"opened": opened, "refused": count - opened, "slowest": slowest, "peak_bytes": peak_bytes()}))
+            return open_and_read(place if number % 2 else place.parent)
+
+        try_all(seed, range(first, first + count), use, count)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-from fuzz import SECONDS
-
-COUNT = int(os.environ.get("INGEST_FUZZ", "2000"))
-"""Mutants of each kind; `make stress` has more."""
+from fuzzing import COUNT, tried
 
 DATASETS = int(os.environ.get("INGEST_DATASETS", "40"))
 """Mutated datasets; `make stress` has more, and reads each with workers, too."""
@@ -22,30 +15,13 @@ DATASETS = int(os.environ.get("INGEST_DATASETS", "40"))
 # without gaps covers, none is whole.
 KINDS = {"records": True, "lmdb": True, "tfrecord": False, "indexes": True, "manifests": True, "runs": True}
 
-GIBI = 2**30
-
 
 def run(kind: str, count: int, **environment: str) -> dict[str, int]:
-    """Read mutants in two processes; how many were whole, and how many were refused."""
-    halves = [(0, count // 2), (count // 2, count - count // 2)]
-    command = [sys.executable, str(Path(__file__).with_name("fuzz_datasets.py")), kind, "0"]
-    children = [
-        subprocess.Popen(
-            [*command, *map(str, half)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, **environment},
-        )
-        for half in halves
-    ]  # fmt: skip
-    results = []
-    for child, (_, part) in zip(children, halves, strict=True):
-        said, complaints = child.communicate()
-        assert child.returncode == 0, complaints
-        result = json.loads(said)
-        assert result["whole"] + result["refused"] == part
-        assert result["peak_bytes"] < GIBI
-        results.append(result)
-    assert environment or max(result["slowest"][0] for result in results) < SECONDS
-    return {name: sum(result[name] for result in results) for name in ("whole", "refused")}
+    """How many mutants, or datasets, were whole, and how many were refused."""
+    results = tried("fuzz_datasets.py", kind, count=count, **environment)
+    return {
+        "whole": sum(result["taken"] for result in results), "refused": sum(result["refused"] for result in results)
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -254,7 +254,7 @@ def repeated() -> bytes:
 MEASURE = """
 import sys, time
 from pathlib import Path
-from fuzz import peak_bytes
+from fuzzing import peak_bytes
 from ingest.errors import SourceError
 from ingest.sources import open_source
 import pyarrow.parquet
