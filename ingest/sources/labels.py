@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ingest import files
 from ingest.errors import OptionError, SourceError
-from ingest.sources import NO_CLASS, junk, label_all, listing
+from ingest.sources import NO_CLASS, junk, label_all, list_parser
 
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
@@ -35,7 +35,7 @@ def labels_of(path: Path, names: list[str]) -> Labels:
 
     That is the devkit (its archive, its folder, or the ground truth in it), whose labels become those of the sorted
     synsets, as a training folder's are; a list with a label a line, for the images in the order of their names; or a
-    list of paths and labels, as ``listing`` reads it, which may name other images, too: its classes are those of all
+    list of paths and labels, as list_parser reads it, which may name other images, too: its classes are those of all
     its rows. A name that ``needs_no_label`` has NO_CLASS without one. Raises SourceError where they do not fit.
     """
     try:
@@ -55,14 +55,14 @@ def needs_no_label(name: str) -> bool:
 
 
 def _of_list(path: Path, names: list[str]) -> Labels:
-    rows = listing.read(path, _files(names), labels_alone=True)
+    rows = list_parser.read(path, _files(names), labels_alone=True)
     if rows.files is None:
         return _in_order(path, names, rows.classes, rows.labels)
     of_name = dict(zip(rows.files, rows.labels))
     without = [name for name in names if name not in of_name and not needs_no_label(name)]
     if without:
         line, other = rows.missing[0] if rows.missing else (0, "")
-        there = f"; line {line} names {listing.short(other)}, which is not there" if rows.missing else ""
+        there = f"; line {line} names {list_parser.short(other)}, which is not there" if rows.missing else ""
         raise SourceError(
             f"{path}: no label for {len(without)} of {len(names)} images, such as {without[0]}{there}: "
             "each image needs a line, PATH LABEL"
@@ -101,12 +101,12 @@ def _against_numbers(names: list[str]) -> tuple[str, str] | None:
     return None
 
 
-def _files(names: list[str]) -> listing.Files:
+def _files(names: list[str]) -> list_parser.Files:
     folders: dict[str, list[str]] = {}
     for name in names:
         folder, slash, last = name.rpartition("/")
         folders.setdefault(folder + slash, []).append(last)
-    return listing.Files("the images' folder", lambda folder: folders.get(folder, []))
+    return list_parser.Files("the images' folder", lambda folder: folders.get(folder, []))
 
 
 def _of_devkit(path: Path, truth: bytes, meta: bytes, names: list[str]) -> Labels:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ingest import files
 from ingest.errors import SourceError
-from ingest.sources import NO_CLASS, Entries, Entry, Source, junk, listing
+from ingest.sources import NO_CLASS, Entries, Entry, Source, junk, list_parser
 from ingest.sources.folder import FolderReader, can_be_read, count_beside, refuse_unreadable
 from ingest.sources.labels import labels_of, needs_no_label
 
@@ -45,10 +45,11 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
 
 def _open_list(table: Path) -> Source:
     root = table.parent
-    rows = listing.read(table, _files(root), labels_alone=False)
+    rows = list_parser.read(table, _files(root), labels_alone=False)
     if rows.missing:
         line, name = rows.missing[0]
-        here = f"line {line} names {listing.short(name)}, which is not in {root}{_elsewhere(root, rows.missing[-1][1])}"
+        elsewhere = _elsewhere(root, rows.missing[-1][1])
+        here = f"line {line} names {list_parser.short(name)}, which is not in {root}{elsewhere}"
         if len(rows.missing) == len(rows.labels):
             raise SourceError(f"{table}: not a source: {here}: the paths in a list are relative to its own folder")
         count = f"{len(rows.missing)} of {len(rows.labels)} files"
@@ -80,7 +81,7 @@ def _open_folder(folder: Path) -> Source | None:
         _refuse_list_beside(folder, folders, sorted({*names} - {*folders}))
         return None
     known = _files(folder)
-    tables = [name for name in names if _may_be_list(folder / name) and listing.is_list(folder / name, known)]
+    tables = [name for name in names if _may_be_list(folder / name) and list_parser.is_list(folder / name, known)]
     if len(tables) > 1:
         raise SourceError(
             f"{folder}: no class folders in it, and more than one list ({', '.join(tables[:3])}): give one of the lists"
@@ -101,9 +102,9 @@ def _refuse_list_beside(folder: Path, folders: list[str], others: list[str]) -> 
     if len(folders) == 1:
         images[f"{folders[0]}/"] = within = _names_in(folder, folders[0])
         images[""] += within
-    known = listing.Files(str(folder), lambda below: images.get(below, []))
+    known = list_parser.Files(str(folder), lambda below: images.get(below, []))
     for name in lists:
-        if listing.is_list_of_paths(folder / name, known):
+        if list_parser.is_list_of_paths(folder / name, known):
             raise SourceError(
                 f"{folder}: {name} in it has the labels of images that lie in no class folders: give {folder / name}, "
                 "or a folder of the images alone with --labels"
@@ -117,15 +118,19 @@ def _may_be_list(path: Path) -> bool:
 
 def _looks_like_text(path: Path) -> bool:
     start = files.read(path, 0, _GLANCE_BYTES)
-    if path.suffix.lower() in _SUFFIXES or listing.has_mark(start):
+    if path.suffix.lower() in _SUFFIXES or list_parser.has_mark(start):
         return True
     controls = len(start) - len(start.translate(None, _CONTROLS))
     return bool(start) and controls * 20 < len(start)
 
 
-def _files(root: Path) -> listing.Known:
+def _files(root: Path) -> list_parser.Known:
     """The files that a list in the folder ``root`` may name."""
-    return listing.RemoteFiles(root) if files.is_remote(root) else listing.Files(str(root), partial(_names_in, root))
+    return (
+        list_parser.RemoteFiles(root)
+        if files.is_remote(root)
+        else list_parser.Files(str(root), partial(_names_in, root))
+    )
 
 
 def _names_in(root: Path, folder: str) -> list[str]:
