@@ -165,21 +165,21 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
 
 def _known(path: Path) -> Source | None:
     """The source at ``path``, by what it is; a folder of classes may hold anything, so that it comes last."""
-    from ingest.sources import folder, idx, parquet, table, tar
+    from ingest.sources import folder, idx, listing, parquet, tar
 
     return (
         idx.open_idx(path)
         or parquet.open_parquet(path)
         or tar.open_tar(path, None)
-        or table.open_table(path)
+        or listing.open_list(path)
         or folder.open_folder(path)
     )
 
 
 def _labelled(path: Path, labels: Path) -> Source | None:
-    from ingest.sources import table, tar
+    from ingest.sources import listing, tar
 
-    source = tar.open_tar(path, labels) or table.open_labelled(path, labels)
+    source = tar.open_tar(path, labels) or listing.open_labelled(path, labels)
     if source is None:
         raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders")
     return source

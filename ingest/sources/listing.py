@@ -19,14 +19,14 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
 _NO_FOLDERS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def open_table(path: Path) -> Source | None:
+def open_list(path: Path) -> Source | None:
     """The images of the list ``path``, or of the one list in the folder ``path``; None where there is none.
 
     Raises SourceError where a list is not understood, or names files that are not there.
     """
     if path.is_dir():
         return _open_folder(path)
-    return _open_list(path) if path.is_file() and _looks_like_text(path) else None
+    return _read_list(path) if path.is_file() and _looks_like_text(path) else None
 
 
 def open_labelled(path: Path, labels: Path) -> Source | None:
@@ -43,7 +43,7 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
     return _source(path, classes, entries, {**beside, **unused})
 
 
-def _open_list(table: Path) -> Source:
+def _read_list(table: Path) -> Source:
     root = table.parent
     rows = list_parser.read(table, _files(root), labels_alone=False)
     if rows.missing:
@@ -88,7 +88,7 @@ def _open_folder(folder: Path) -> Source | None:
         )
     if not tables:
         return None
-    source = _open_list(folder / tables[0])
+    source = _read_list(folder / tables[0])
     used = _paths(folder, source.entries, {tables[0]})
     return source._replace(passed_over=count_beside(folder, used, "files that the list does not name"))
 
