@@ -47,7 +47,7 @@ test: $(INSTALLED)
 
 stress: $(INSTALLED)
 	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 INGEST_DATASETS=500 INGEST_RESUMES=12 \
-	  $(BIN)/python -m pytest tests/test_output.py tests/test_verify.py tests/test_fuzz.py tests/test_fuzz_lists.py \
+	  $(BIN)/python -m pytest tests/test_resumable.py tests/test_verify.py tests/test_fuzz_jpegs.py tests/test_fuzz_lists.py \
 	    tests/test_fuzz_tars.py tests/test_fuzz_parquet.py tests/test_fuzz_datasets.py tests/test_resume.py tests/test_devices.py
 
 lint: $(INSTALLED)
@@ -56,7 +56,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 docs-check: $(INSTALLED)
-	$(BIN)/python tests/docs_check.py
+	PYTHONPATH=tests $(BIN)/python -m support.docs_check
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/loaders.py $(PHOTOS)

@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 try:
-    from ingest import progress
+    from ingest.system import paths, progress
 except ModuleNotFoundError as missing:
     sys.exit(f"train.py: error: {sys.executable} has no {missing.name}: make install, then source .venv/bin/activate")
-from ingest.cli import Parser, guarded, local, place, save, save_json, writable
+from ingest.cli import Parser, guarded, local, path_or_url, save, save_json, writable
+from ingest.dataset.manifest import BUILD_NAME, NAME, load_manifest
 from ingest.errors import IngestError, OptionError
-from ingest.manifest import NAME, RECIPE_NAME, load_manifest
-from ingest.terminal import complain, say
+from ingest.system.terminal import print_errors, print_results
 from models import NETWORKS, ModelError, Network, flags
 
 if TYPE_CHECKING:
     from models.devices import Devices
-    from models.runs import Description, Trained
-    from models.training import Job, Outcome
+    from models.run_dir import RunConfig, Trained
+    from models.training import Outcome, TrainingJob
 
 T = TypeVar("T")
 
@@ -130,8 +130,8 @@ def _parser() -> Parser:
         "  python train.py --model resnet50 --summary",
     )
     parser.add_argument("--model", choices=NETWORKS, metavar="NAME", help=", ".join(NETWORKS))
-    parser.add_argument("--data", type=place, metavar="SHARDS", help="what to train on")
-    parser.add_argument("--eval-data", type=place, metavar="SHARDS", help="what to evaluate on, after each epoch")
+    parser.add_argument("--data", type=path_or_url, metavar="SHARDS", help="what to train on")
+    parser.add_argument("--eval-data", type=path_or_url, metavar="SHARDS", help="what to evaluate on, after each epoch")
     parser.add_argument("--model-dir", type=local, metavar="DIR", help="for checkpoints and TensorBoard's files")
     parser.add_argument("--image-size", type=int, metavar="N", help="pixels a side (default: 224; lenet 28)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of order, crops and weights (default: 0)")
@@ -155,7 +155,9 @@ def _add_uses(group: Any) -> None:
     group.add_argument("--tune", choices=("head", "all"), help="with --init-from: train the last layer alone, or all")
     group.add_argument("--evaluate", action="store_true", help="evaluate --init-from on --eval-data, and end")
     group.add_argument("--predict", nargs="+", type=local, metavar="IMAGE", help="the five most likely classes of each")
-    group.add_argument("--features", type=place, metavar="SHARDS", help="what the last layer sees of each record ...")
+    group.add_argument(
+        "--features", type=path_or_url, metavar="SHARDS", help="what the last layer sees of each record ..."
+    )
     group.add_argument("--out", type=writable, metavar="FILE.npz", help="... with keys and labels, to this file")
 
 
@@ -168,9 +170,9 @@ def _summarize(args: argparse.Namespace) -> None:
     layers = table(args.model, size, channels, classes)
     total = sum(layer.parameters for layer in layers)
     operations = sum(layer.multiply_adds for layer in layers)
-    say(*text(layers).split("\n"))
+    print_results(*text(layers).split("\n"))
     costs = f"{total:,} trainable parameters, {operations:,} multiply-adds"
-    say(f"{args.model}, {size} x {size}, {classes} classes: {costs}")
+    print_results(f"{args.model}, {size} x {size}, {classes} classes: {costs}")
     rows = [layer._asdict() for layer in layers]
     save_json(
         args.json,
@@ -191,20 +193,20 @@ def _train(args: argparse.Namespace) -> None:
     job = _checked(args)
     import tensorflow.compat.v1 as tf
 
-    from models import runs, training
+    from models import run_dir, training
 
-    begin = runs.find_start(job.folder, job.description)
+    begin = run_dir.find_start(job.folder, job.description)
     start = begin.step
     # Every input is made before the first step, so that what is wrong with it shows now and not after hours.
     inputs = _training_inputs(args, job, start)
     evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.description, args.workers)
     for checkpoint, fault in begin.damaged.items():
-        complain(f"train.py: {checkpoint}: {fault}: goes on without it")
+        print_errors(f"train.py: {checkpoint}: {fault}: goes on without it")
     if start:
         more = "" if start < job.steps else ": for more, raise --epochs or --steps; the learning rate then rises again"
-        complain(f"train.py: {job.folder} has had {start} of {job.steps} steps{more}")
+        print_errors(f"train.py: {job.folder} has had {start} of {job.steps} steps{more}")
     if change := training.change_of_rate(job, start):
-        complain(f"train.py: {job.folder}: {_changed(*change, job.folder)}")
+        print_errors(f"train.py: {job.folder}: {_changed(*change, job.folder)}")
     size = job.description.batch_size
     with (
         _interruptible() as interrupt,
@@ -249,7 +251,7 @@ def _changed(was: float, now: float, folder: Path) -> str:
     )
 
 
-def _checked(args: argparse.Namespace) -> Job:
+def _checked(args: argparse.Namespace) -> TrainingJob:
     """The training that ``args`` asks for. Raises where it cannot succeed, before anything slow is begun."""
     needed = {"--data SHARDS": args.data, "--model-dir DIR": args.model_dir}
     if missing := [flag for flag, value in needed.items() if value is None]:
@@ -261,7 +263,7 @@ def _checked(args: argparse.Namespace) -> Job:
         raise OptionError("give --init-from CHECKPOINT|SAVEDMODEL and --tune head|all together")
     if args.no_shuffle and args.loader != "ours":
         raise OptionError(f"--no-shuffle: one class after the other is not in --loader {args.loader}")
-    if any((args.model_dir / name).exists() for name in (NAME, RECIPE_NAME)):
+    if any((args.model_dir / name).exists() for name in (NAME, BUILD_NAME)):
         raise OptionError(f"--model-dir {args.model_dir}: it holds a dataset: give a folder of its own")
     size = _image_size(args, NETWORKS[args.model])
     recipe = _flag(lambda: flags.recipe(args))
@@ -273,17 +275,17 @@ def _checked(args: argparse.Namespace) -> Job:
     batch_size = manifest.records if args.batch_size == "all" else recipe.batch_size
     # To the millionth of a step: 1.1 times 200 is a little more than 220.
     steps = args.steps if args.steps is not None else math.ceil(round(recipe.epochs * manifest.records / batch_size, 6))
-    from models import runs, training
+    from models import run_dir, training
 
-    trained = runs.find(args.init_from) if args.init_from else None
+    trained = run_dir.find(args.init_from) if args.init_from else None
     if trained:
         size = trained.description.size_for(args.model, args.image_size, manifest.channels)
     variant = _flag(lambda: flags.variant(args, trained.description.variant if trained else None))
-    description = runs.Description(
+    description = run_dir.RunConfig(
         args.model, size, manifest.channels, manifest.classes, manifest.fingerprint, manifest.records, batch_size,
         args.seed, args.tune or "all", recipe.optimizer, args.mixed_precision, variant,
     )  # fmt: skip
-    return training.Job(
+    return training.TrainingJob(
         description, recipe, flags.learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
         _devices(args, batch_size), trained, args.patience, args.deterministic,
     )  # fmt: skip
@@ -330,7 +332,7 @@ def _some(classes: tuple[str, ...], others: tuple[str, ...]) -> str:
     return ", ".join(sorted(set(classes) - set(others))[:3]) or "none"
 
 
-def _training_inputs(args: argparse.Namespace, job: Job, start: int) -> Any:
+def _training_inputs(args: argparse.Namespace, job: TrainingJob, start: int) -> Any:
     what, recipe = job.description, job.recipe
     options: dict[str, Any] = {
         "batch_size": what.batch_size, "training": True, "image_size": what.image_size, "seed": what.seed,
@@ -341,13 +343,13 @@ def _training_inputs(args: argparse.Namespace, job: Job, start: int) -> Any:
         import ingest
 
         return ingest.input_fn(args.data, **options)
-    from ingest import loaders
-    from ingest.batches import BatchOptions
+    from ingest import baselines
+    from ingest.loading.options import BatchOptions
 
-    return loaders.input_fn(args.loader, args.data, BatchOptions(**options))
+    return baselines.input_fn(args.loader, args.data, BatchOptions(**options))
 
 
-def _evaluation_inputs(shards: Path, what: Description, workers: int | None, batch_size: int | None = None) -> Any:
+def _evaluation_inputs(shards: Path, what: RunConfig, workers: int | None, batch_size: int | None = None) -> Any:
     import ingest
 
     # Not more than fit while training: whole sets as one batch are a matter of training alone.
@@ -391,7 +393,7 @@ def _interruptible() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
+def _report(args: argparse.Namespace, job: TrainingJob, outcome: Outcome) -> None:
     from models import training
 
     last = outcome.history[-1] if outcome.history else {}
@@ -401,7 +403,7 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
         "steps": outcome.step,
         "epochs": round(job.epoch_at(outcome.step), 3),
         "images_per_second": _rounded(outcome.images_per_second, 1),
-        "data_wait_share": _rounded(outcome.waiting, 4),
+        "data_wait_share": _rounded(outcome.data_wait_share, 4),
         "eval_top1": _rounded(last.get("eval_top1"), 5),
         "eval_top5": _rounded(last.get("eval_top5"), 5),
         "eval_loss": _rounded(last.get("eval_loss"), 5),
@@ -410,9 +412,9 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
         "saved_step": outcome.saved_step,
         "history": outcome.history,
     }
-    if outcome.waiting is not None:
-        complain(f"train.py: {training.limit(outcome.waiting, outcome.seconds)}")
-    complain(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}")
+    if outcome.data_wait_share is not None:
+        print_errors(f"train.py: {training.bottleneck_message(outcome.data_wait_share, outcome.seconds)}")
+    print_errors(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}")
     _give(args, result)
     if training.is_starved(outcome) and args.loader == "ours":
         _advise(args, job)
@@ -421,7 +423,7 @@ def _report(args: argparse.Namespace, job: Job, outcome: Outcome) -> None:
 def _give(args: argparse.Namespace, result: dict[str, Any]) -> None:
     """The result for machines: a line of JSON on stdout, and --json FILE."""
     # The one character that JSON may hold as it is and no terminal should: say would write it as JSON does not.
-    say(json.dumps(result).replace("\x7f", "\\u007f"))
+    print_results(json.dumps(result).replace("\x7f", "\\u007f"))
     save_json(args.json, result)
 
 
@@ -435,9 +437,10 @@ def _exported(outcome: Outcome, last: float | None, best: float | None) -> str:
     return f"top-1 {last:.2%} at the end, {best:.2%} at best; {where}, the best"
 
 
-def _advise(args: argparse.Namespace, job: Job) -> None:
+def _advise(args: argparse.Namespace, job: TrainingJob) -> None:
     """Say what in the loader to change."""
-    from ingest.profile import ProfileOptions, profile, report
+    from ingest.profiling import ProfileOptions, text_report
+    from ingest.profiling.profile import profile
 
     what = job.description
     size = min(what.batch_size, _EVALUATION_BATCH)
@@ -445,10 +448,10 @@ def _advise(args: argparse.Namespace, job: Job) -> None:
         found = profile(args.data, ProfileOptions(size, what.image_size, args.workers, _ADVICE_SECONDS))
     except IngestError as error:
         # The training succeeded, whatever becomes of this.
-        complain(f"train.py: what to change cannot be told: {error}")
+        print_errors(f"train.py: what to change cannot be told: {error}")
         return
-    for line in report.conclusion(found):
-        complain(f"  {line}")
+    for line in text_report.conclusion(found):
+        print_errors(f"  {line}")
 
 
 def _measure_device(args: argparse.Namespace) -> None:
@@ -458,17 +461,17 @@ def _measure_device(args: argparse.Namespace) -> None:
         raise OptionError("--batch-size all: give a number with --synthetic")
     if wrong := _given(args, _OF_DATA):
         raise OptionError(f"--{wrong[0].replace('_', '-')} does not go with --synthetic: it is one batch")
-    from models import runs, training
+    from models import run_dir, training
 
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
     # All of it is one epoch, so that pictures are written once, and not timed.
-    description = runs.Description(
+    description = run_dir.RunConfig(
         args.model, size, channels, tuple(map(str, range(classes))), "", steps * recipe.batch_size, recipe.batch_size,
         args.seed, "all", recipe.optimizer, args.mixed_precision, flags.variant(args),
     )  # fmt: skip
     devices = _devices(args, recipe.batch_size)
     rate = flags.learning_rate(args, recipe.batch_size)
-    job = training.Job(description, recipe, rate, steps, Path(), devices)
+    job = training.TrainingJob(description, recipe, rate, steps, Path(), devices)
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
     result["images_per_second"] = round(training.measure(job, seconds), 1)
@@ -504,7 +507,7 @@ def _predict(args: argparse.Namespace) -> None:
             bad[path] = f"{path}: the network's scores are no numbers: give one whose training has not diverged"
     for path in args.predict:
         if path not in bad:
-            say(str(path), *(f"  {score:>7.2%}  {name}" for name, score in answers[path].items()))
+            print_results(str(path), *(f"  {score:>7.2%}  {name}" for name, score in answers[path].items()))
     save_json(args.json, {str(path): {"error": bad[path]} if path in bad else answers[path] for path in args.predict})
     if bad:
         raise IngestError("; ".join(bad.values()))
@@ -526,12 +529,11 @@ def _answers(trained: Trained, images: list[Any]) -> list[dict[str, float]]:
     ]
 
 
-def _image(path: Path, what: Description) -> Any:
-    from ingest import files
-    from ingest.views import file_view
+def _image(path: Path, what: RunConfig) -> Any:
+    from ingest.loading.transforms import preprocess_file
 
     try:
-        return file_view(files.read_small(path, _MOST_BYTES), what.image_size, what.channels)
+        return preprocess_file(paths.read_small(path, _MOST_BYTES), what.image_size, what.channels)
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror}): give image files") from error
     except IngestError as error:
@@ -541,7 +543,7 @@ def _image(path: Path, what: Description) -> Any:
 def _extract(args: argparse.Namespace) -> None:
     import numpy as np
 
-    from ingest.dataset import Dataset
+    from ingest.dataset.dataset import Dataset
     from models import serving
 
     trained = _trained(args)
@@ -564,14 +566,14 @@ def _extract(args: argparse.Namespace) -> None:
     content = io.BytesIO()  # because a ZIP file that finds no room complains once more when it is forgotten
     np.savez(content, features=features, labels=labels, keys=keys, classes=np.array(dataset.manifest.classes))
     save(args.out, content.getbuffer())
-    say(f"{len(features):,} x {features.shape[1]:,} features of {trained.description.model}: {args.out}")
+    print_results(f"{len(features):,} x {features.shape[1]:,} features of {trained.description.model}: {args.out}")
     save_json(args.json, {"records": len(features), "features": features.shape[1]})
 
 
 def _trained(args: argparse.Namespace) -> Trained:
-    from models import runs
+    from models import run_dir
 
-    trained = runs.find(args.init_from)
+    trained = run_dir.find(args.init_from)
     if args.model not in (None, trained.description.model):
         raise OptionError(f"{args.init_from}: is of {trained.description.model}, and --model is {args.model}")
     return trained

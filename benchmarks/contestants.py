@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ingest.loading import augment, transforms
+
 BATCH, SIZE = 64, 224
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -53,10 +55,11 @@ def ours(format: str) -> Callable[[Path, int], Batches]:
     """Our own stream."""
 
     def start(folder: Path, workers: int) -> Batches:
-        from ingest.batches import BatchOptions, batches
+        from ingest.loading.loader import iter_batches
+        from ingest.loading.options import BatchOptions
 
         options = BatchOptions(BATCH, training=True, image_size=SIZE, workers=workers)
-        return (len(batch.images) for batch in batches(folder / format, options))
+        return (len(batch.images) for batch in iter_batches(folder / format, options))
 
     return start
 
@@ -68,19 +71,19 @@ def ceiling(folder: Path, workers: int) -> Batches:
     import numpy as np
     import simplejpeg
 
-    from ingest import jpeg, order, views
-    from ingest.dataset import Dataset
+    from ingest import jpeg, sampler
+    from ingest.dataset.dataset import Dataset
 
     dataset = Dataset(folder / "tfrecord")
     cv2.setNumThreads(1)
     cv2.ipp.setUseIPP_NotExact(True)  # as the stream resizes
     out = np.empty((SIZE, SIZE, 3), np.uint8)
     crops = []
-    for i, draws in zip(order.epoch_order(len(dataset), 0, 0).tolist(), order.draws(0, 0, 0, 1000).tolist()):
+    for i, draws in zip(sampler.epoch_order(len(dataset), 0, 0).tolist(), sampler.random_draws(0, 0, 0, 1000).tolist()):
         record = dataset[i]
-        region = views.random_resized_crop(record.height, record.width, draws)
-        part = jpeg.cut_region(record.encoded, record.segments, region) if record.segments else None
-        crops.append((part, region, None if part else views.decode_region(record, 3, region).copy()))
+        region = augment.random_resized_crop(record.height, record.width, draws)
+        part = jpeg.crop_jpeg(record.encoded, record.segments, region) if record.segments else None
+        crops.append((part, region, None if part else transforms.decode_region(record, 3, region).copy()))
 
     def view(part: Any, region: Any, pixels: Any) -> None:
         if part:

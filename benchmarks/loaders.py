@@ -25,8 +25,9 @@ from statistics import median
 from typing import Any
 
 import ingest
-from ingest.dataset import Dataset
-from ingest.synth import SynthOptions, synthesize
+from ingest.dataset.dataset import Dataset
+from ingest.loading import transforms
+from ingest.tools.synthesize import SynthOptions, synthesize
 
 ENCODINGS: dict[str, dict[str, Any]] = {
     "as published": {"encoding": "keep"},
@@ -118,9 +119,9 @@ def pack(photos: Path, folder: Path, encoding: str) -> Path:
 
 def as_jpeg(record: Any) -> bytes:
     """A JPEG of a record of pixels."""
-    from ingest import jpeg, views
+    from ingest import jpeg
 
-    return jpeg.encode(views.decode(record, record.channels), 90, "4:2:0")
+    return jpeg.encode(transforms.decode(record, record.channels), 90, "4:2:0")
 
 
 def loaders_of(encoding: str, peers: dict[str, str]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import ingest
 from ingest.cli import Parser, guarded
-from ingest.dataset import Dataset
+from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, SourceError
 from models.recipes import LENET
 

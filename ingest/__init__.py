@@ -15,29 +15,29 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ingest.build import build_shards
+    from ingest.adapters.tensorflow import input_fn
+    from ingest.adapters.tensorpack import dataflow
+    from ingest.dataset.manifest import Manifest, Shard, load_manifest
     from ingest.errors import IngestError
-    from ingest.feed import input_fn
-    from ingest.manifest import Manifest, Shard, load_manifest
-    from ingest.stream import dataflow
+    from ingest.packing.build import build_shards
 
 __all__ = ["IngestError", "Manifest", "Shard", "build_shards", "dataflow", "input_fn", "load_manifest"]
 
 _HOMES = {
-    "IngestError": "errors",
-    "Manifest": "manifest",
-    "Shard": "manifest",
-    "build_shards": "build",
-    "dataflow": "stream",
-    "input_fn": "feed",
-    "load_manifest": "manifest",
+    "IngestError": "ingest.errors",
+    "Manifest": "ingest.dataset.manifest",
+    "Shard": "ingest.dataset.manifest",
+    "build_shards": "ingest.packing.build",
+    "dataflow": "ingest.adapters.tensorpack",
+    "input_fn": "ingest.adapters.tensorflow",
+    "load_manifest": "ingest.dataset.manifest",
 }
 
 
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"ingest.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

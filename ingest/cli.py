@@ -18,9 +18,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ingest import files, terminal
 from ingest.errors import IngestError, OptionError, OutputError
-from ingest.terminal import complain, say
+from ingest.system import paths, terminal
+from ingest.system.terminal import print_errors, print_results
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with 2 and one line on stderr."""
-        complain(f"{self.prog}: error: {message} (see {self.prog} --help)")
+        print_errors(f"{self.prog}: error: {message} (see {self.prog} --help)")
         sys.exit(2)
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
@@ -41,29 +41,29 @@ class Parser(argparse.ArgumentParser):
         sys.exit(_ended(self.prog, status))
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        say(*message.rstrip("\n").split("\n"))
+        print_results(*message.rstrip("\n").split("\n"))
 
 
 def guarded(name: str, command: Callable[[], None]) -> int:
     """Run ``command``; the exit code, and for an error one line on stderr instead of a traceback."""
     # What ends a program without asking, a scheduler or a shutdown, shall find it as tidy as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    terminal.begin()
+    terminal.forget_failure()
     terminal.open_descriptors()
     try:
         command()
     except KeyboardInterrupt as interrupt:
-        complain(": ".join([name, "interrupted", *map(str, interrupt.args)]))
+        print_errors(": ".join([name, "interrupted", *map(str, interrupt.args)]))
         return _ended(name, _INTERRUPTED)
     except MemoryError:
-        complain(f"{name}: error: not enough memory: use smaller batches or images, or fewer workers")
+        print_errors(f"{name}: error: not enough memory: use smaller batches or images, or fewer workers")
         return _ended(name, 1)
     except IngestError as error:
-        complain(f"{name}: error: {' '.join(str(error).split())}")
+        print_errors(f"{name}: error: {' '.join(str(error).split())}")
         return _ended(name, 2 if isinstance(error, OptionError) else 1)
     except Exception:
         # An error of ours: all of it is wanted, and nothing in it for the terminal to obey.
-        complain(*traceback.format_exc().splitlines())
+        print_errors(*traceback.format_exc().splitlines())
         return _ended(name, 1)
     return _ended(name, 0)
 
@@ -74,14 +74,14 @@ def _ended(name: str, code: int) -> int:
     if failure is None or code:
         return code
     if not isinstance(failure, BrokenPipeError):  # the reader of our output, such as head, has had enough
-        complain(f"{name}: error: stdout: cannot be written ({failure.strerror}): all else is done")
+        print_errors(f"{name}: error: stdout: cannot be written ({failure.strerror}): all else is done")
     return 1
 
 
-def place(name: str) -> Path:
+def path_or_url(name: str) -> Path:
     """The type of an argument that names a place to read or write: a path, or a URL."""
     try:
-        return files.place(name)
+        return paths.parse_path(name)
     except OptionError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -89,7 +89,7 @@ def place(name: str) -> Path:
 def local(name: str) -> Path:
     """The type of an argument that names a place on this machine's disks."""
     try:
-        return files.local(name)
+        return paths.local(name)
     except OptionError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -177,9 +177,9 @@ def _add_build_shards(commands: Any) -> None:
         "  ingest build-shards mnist/train-images-idx3-ubyte.gz shards/mnist --format lmdb",
     )
     parser.add_argument(
-        "src", metavar="SRC", type=place, help="a folder of CLASS/IMAGE files, tars, a list, parquet, IDX"
+        "src", metavar="SRC", type=path_or_url, help="a folder of CLASS/IMAGE files, tars, a list, parquet, IDX"
     )
-    parser.add_argument("out", metavar="OUT", type=place, help="a new or empty folder")
+    parser.add_argument("out", metavar="OUT", type=path_or_url, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     parser.add_argument("--shards", type=int, metavar="N", help="default: one for every 1250 images, 8 to 1024")
     _add_workers(parser)
@@ -204,7 +204,7 @@ def _add_build_shards(commands: Any) -> None:
         default="quarantine",
         help="list what cannot be packed in OUT/quarantine.tsv (default), or stop at the first",
     )
-    parser.add_argument("--labels", metavar="FILE", type=place, help="for images without: a list, or the devkit")
+    parser.add_argument("--labels", metavar="FILE", type=path_or_url, help="for images without: a list, or the devkit")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="have a dask cluster pack, such as tcp://node1:8786")
     parser.add_argument("--dry-run", action="store_true", help="measure a sample, say what would come, write nothing")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the summary to FILE, too")
@@ -220,10 +220,10 @@ def _add_verify(commands: Any) -> None:
         "  ingest verify shards/train --decode\n"
         "  ingest verify shards/train --repair ILSVRC2012/train",
     )
-    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
+    parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
     parser.add_argument("--decode", action="store_true", help="decode every image, too")
-    parser.add_argument("--repair", metavar="SRC", type=place, help="pack what is damaged again, from the source")
-    parser.add_argument("--labels", metavar="FILE", type=place, help="of a source whose images lie without")
+    parser.add_argument("--repair", metavar="SRC", type=path_or_url, help="pack what is damaged again, from the source")
+    parser.add_argument("--labels", metavar="FILE", type=path_or_url, help="of a source whose images lie without")
     _add_workers(parser)
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
     parser.set_defaults(run=_verify)
@@ -236,8 +236,8 @@ def _add_convert(commands: Any) -> None:
         description="Copy the records of SHARDS, untouched and in their order, to shards of another format in OUT.",
         epilog="example:\n  ingest convert shards/train shards/train-lmdb --format lmdb",
     )
-    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
-    parser.add_argument("out", metavar="OUT", type=place, help="a new or empty folder")
+    parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
+    parser.add_argument("out", metavar="OUT", type=path_or_url, help="a new or empty folder")
     parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
     _add_workers(parser)
     parser.set_defaults(run=_convert)
@@ -252,9 +252,12 @@ def _add_inspect(commands: Any) -> None:
         "  ingest inspect shards/train --sheet sheet.png\n"
         "  ingest inspect shards/train --against shards/val --json report.json",
     )
-    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
+    parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
     parser.add_argument(
-        "--against", type=place, metavar="SHARDS", help="another dataset: what is in both, and do their labels agree"
+        "--against",
+        type=path_or_url,
+        metavar="SHARDS",
+        help="another dataset: what is in both, and do their labels agree",
     )
     parser.add_argument(
         "--sheet", type=_picture, metavar="FILE.png", help="draw images beside their training views, with the crops"
@@ -276,7 +279,7 @@ def _add_profile(commands: Any) -> None:
         "  ingest profile shards/train --against naive,tf.data,tensorpack\n"
         "  ingest profile shards/train --model resnet50 --batch-size 256 --target a100",
     )
-    parser.add_argument("shards", metavar="SHARDS", type=place, help="what build-shards wrote")
+    parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
     _add_workers(parser)
@@ -306,16 +309,20 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _synth(args: argparse.Namespace) -> None:
-    from ingest.synth import SynthOptions, synthesize
+    from ingest.tools.synthesize import SynthOptions, synthesize
 
     counts = synthesize(args.out, SynthOptions(args.classes, args.images, args.seed))
-    say(f"drew {counts['train']} pictures into {args.out / 'train'} and {counts['val']} into {args.out / 'val'}")
+    print_results(
+        f"drew {counts['train']} pictures into {args.out / 'train'} and {counts['val']} into {args.out / 'val'}"
+    )
 
 
 def _build_shards(args: argparse.Namespace) -> None:
-    from ingest import build, output
-    from ingest.estimate import estimate as estimated
-    from ingest.manifest import NAME as MANIFEST
+    from ingest.dataset import quarantine
+    from ingest.dataset.manifest import NAME as MANIFEST
+    from ingest.packing import build
+    from ingest.packing.dry_run import dry_run
+    from ingest.packing.options import BuildOptions
 
     if args.quality is not None and args.encoding != "jpeg":
         raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding}")
@@ -333,9 +340,9 @@ def _build_shards(args: argparse.Namespace) -> None:
     )
     options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.dry_run:
-        estimate = estimated(args.src, args.out, build.BuildOptions(**options), args.labels)
+        estimate = dry_run(args.src, args.out, BuildOptions(**options), args.labels)
         result = asdict(estimate)
-        say(*_lines(_ESTIMATE, **result, format=args.format))
+        print_results(*_lines(_ESTIMATE, **result, format=args.format))
         if estimate.free_bytes is not None and estimate.size_bytes > estimate.free_bytes:
             raise OutputError(f"{args.out}: too small: {estimate.free_bytes:,} bytes are free: make room there")
     else:
@@ -346,15 +353,17 @@ def _build_shards(args: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from there") from None
         result = _summary(manifest, time.perf_counter() - start)
-        say(*_lines(_NOTHING_TO_DO if was_there else _SUMMARY, **result, out=args.out))
+        print_results(*_lines(_NOTHING_TO_DO if was_there else _SUMMARY, **result, out=args.out))
         for rule, count in manifest.passed_over.items():
-            say(f"passed over: {count:,} {rule}")
+            print_results(f"passed over: {count:,} {rule}")
         for name, other in manifest.shared_folders.items():
-            say(f"classes {other!r} and {name!r} hold the same folder, by a link: its images are packed once for each")
+            print_results(
+                f"classes {other!r} and {name!r} hold the same folder, by a link: its images are packed once for each"
+            )
         if manifest.rotated:
-            say(_TURNED[args.exif_orientation].format(**result))
+            print_results(_TURNED[args.exif_orientation].format(**result))
         if manifest.quarantined:
-            say(f"what was quarantined, and why: {args.out / output.QUARANTINE}")
+            print_results(f"what was quarantined, and why: {args.out / quarantine.QUARANTINE}")
     save_json(args.json, result)
 
 
@@ -409,53 +418,58 @@ def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
 
 def _verify(args: argparse.Namespace) -> None:
     from ingest.errors import RecordError
-    from ingest.verify import verify
+    from ingest.tools.verify import verify
 
     verdict = verify(args.shards, decode=args.decode, repair=args.repair, labels=args.labels, workers=args.workers)
     damages = {name: [damage._asdict() for damage in getattr(verdict, name)] for name in ("damages", "left")}
     save_json(args.json, {**asdict(verdict), **damages})
     for damage in verdict.damages:
-        say(str(damage))
+        print_results(str(damage))
     for name in verdict.repaired:
-        say(f"repaired {name}")
+        print_results(f"repaired {name}")
     files = len({damage.file for damage in verdict.left})
     if files:
         are, them = ("file is", "it") if files == 1 else ("files are", "them")
         remedy = f"mend {them} with 'ingest verify {args.shards} --repair SRC'" if not args.repair else "build it again"
         raise RecordError(f"{args.shards}: {files:,} {are} damaged: {remedy}")
-    say(f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}")
+    print_results(
+        f"whole: {verdict.records:,} records in {verdict.shards:,} shards, {verdict.size_bytes:,} bytes: {args.shards}"
+    )
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from ingest.convert import convert
+    from ingest.tools.convert import convert
 
     manifest = convert(args.shards, args.out, format=args.format, workers=args.workers)
-    say(f"converted {manifest.records:,} records to {manifest.format}, {manifest.size_bytes:,} bytes: {args.out}")
+    print_results(
+        f"converted {manifest.records:,} records to {manifest.format}, {manifest.size_bytes:,} bytes: {args.out}"
+    )
 
 
 def _profile(args: argparse.Namespace) -> None:
-    from ingest.profile import ProfileOptions, page, profile, report
+    from ingest.profiling import ProfileOptions, html_report, text_report
+    from ingest.profiling.profile import profile
 
     options = ProfileOptions(
         args.batch_size, args.image_size, args.workers, args.seconds, args.against, args.model, args.step_ms,
         args.target, args.apply,
     )  # fmt: skip
     result = profile(args.shards, options)
-    say(*report.text(result).split("\n"))
+    print_results(*text_report.text(result).split("\n"))
     save_json(args.json, asdict(result))
     if args.html:
-        save(args.html, page.page(result).encode("utf-8", "replace"))
-        say("", f"page: {args.html}")
+        save(args.html, html_report.render(result).encode("utf-8", "replace"))
+        print_results("", f"page: {args.html}")
 
 
 def _inspect(args: argparse.Namespace) -> None:
-    from ingest import inspection
+    from ingest.tools import inspection
 
     result = inspection.inspect(args.shards, args.against, args.workers)
-    say(*inspection.text(result).split("\n"))
+    print_results(*inspection.text(result).split("\n"))
     if args.sheet:
-        from ingest import sheet
+        from ingest.tools import contact_sheet
 
-        sheet.save(args.shards, args.sheet)
-        say("", f"contact sheet: {args.sheet}")
+        contact_sheet.save(args.shards, args.sheet)
+        print_results("", f"contact sheet: {args.sheet}")
     save_json(args.json, asdict(result))

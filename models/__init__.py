@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from models.recipes import ALEXNET, LENET, RESNET, Recipe
+from models.recipes import ALEXNET, LENET, RESNET, TrainingRecipe
 
 
 class ModelError(Exception):
@@ -29,7 +29,7 @@ class Network:
     function: str
     image_size: int
     min_image_size: int
-    recipe: Recipe
+    recipe: TrainingRecipe
     depth: int | None = None
     needs_levels: bool = False
 

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 
 from models import NETWORKS
 from models.layers import variables
-from models.recipes import TENTHS, Recipe, Variant
+from models.recipes import TENTHS, Ablation, TrainingRecipe
 
 # Mean and deviation of ImageNet's training pixels, on the scale of 0 to 255, in RGB (as in torchvision).
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -48,11 +48,11 @@ class Params:
 
     network: str
     classes: tuple[str, ...]
-    recipe: Recipe
+    recipe: TrainingRecipe
     learning_rate: float
     steps: int
     steps_per_epoch: int
-    variant: Variant
+    variant: Ablation
     tune: str = "all"
     half_precision: bool = False
 

@@ -65,7 +65,7 @@ def find(wanted: str | None, tf_config: str | None) -> Devices:
     Raises ModelError where there are not so many, or TF_CONFIG cannot be used, or a host cannot have so many.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    host, hosts = _place(tf_config)
+    host, hosts = _task_index(tf_config)
     if wanted is None:
         return Devices("GPU", len(gpus), host, hosts) if gpus else Devices("CPU", 1, host, hosts)
     match = _PATTERN.fullmatch(wanted)
@@ -156,7 +156,7 @@ def restart(reason: str) -> None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def without_cluster() -> Iterator[None]:
     """Within, this process is no part of a cluster."""
     cluster = os.environ.pop("TF_CONFIG", None)
     try:
@@ -166,7 +166,7 @@ def alone() -> Iterator[None]:
             os.environ["TF_CONFIG"] = cluster
 
 
-def _place(tf_config: str | None) -> tuple[int, int]:
+def _task_index(tf_config: str | None) -> tuple[int, int]:
     """Number of this host, and of all."""
     if not tf_config:
         return 0, 1

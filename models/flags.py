@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from models import NETWORKS
-from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, SCHEDULES, Recipe, Variant
+from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, SCHEDULES, Ablation, TrainingRecipe
 
 LOADERS = ("ours", "naive", "tf.data", "tensorpack")
 
@@ -56,7 +56,7 @@ def add_variant(group: Any) -> None:
     group.add_argument("--no-shuffle", action="store_true", help="one class after the other in every epoch")
 
 
-def recipe(args: argparse.Namespace) -> Recipe:
+def recipe(args: argparse.Namespace) -> TrainingRecipe:
     """The network's recipe with what flags override. Raises ValueError where that makes no sense."""
     own = NETWORKS[args.model].recipe
     given = {name: getattr(args, name) for name in _NUMBERS if getattr(args, name) is not None}
@@ -84,7 +84,7 @@ def learning_rate(args: argparse.Namespace, batch_size: int) -> float:
     return args.learning_rate if args.learning_rate is not None else NETWORKS[args.model].recipe.peak(batch_size)
 
 
-def variant(args: argparse.Namespace, start: Variant | None = None) -> Variant:
+def variant(args: argparse.Namespace, start: Ablation | None = None) -> Ablation:
     """What the flags say, or else what the network that training starts from has.
 
     Raises ValueError where its weights do not go with the flags.
@@ -92,7 +92,7 @@ def variant(args: argparse.Namespace, start: Variant | None = None) -> Variant:
     given = {name: getattr(args, name) for name in ("pixel_range", "initializer") if getattr(args, name) is not None}
     if args.no_bias:
         given["bias"] = False
-    found = replace(start or Variant(), **given)
+    found = replace(start or Ablation(), **given)
     if start and found.bias != start.bias:
         raise ValueError("--no-bias: --init-from has intercepts")
     if start and found.pixel_range != start.pixel_range:

@@ -10,15 +10,15 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from models import runs
+from models import run_dir
 from models.classifier import ARRIVED, PROGRESS
-from models.runs import Entry
+from models.run_dir import Entry
 
 _SAVE_SECONDS = 600
 """Between two checkpoints at the most: what a crash costs."""
 
 
-class Watch(tf.train.SessionRunHook):
+class ThroughputHook(tf.train.SessionRunHook):
     """Times the steps, and how long each waited for its images.
 
     ``show`` is called after each with loss and top-1; training ends after the step in which ``stop`` became true. The
@@ -102,7 +102,7 @@ class Watch(tf.train.SessionRunHook):
         tf.summary.FileWriterCache.get(str(self._folder)).add_summary(summary, step)
 
 
-class Epochs(tf.train.CheckpointSaverListener):
+class EpochEndListener(tf.train.CheckpointSaverListener):
     """At the end of an epoch, when its checkpoint is saved: evaluates, keeps the best, writes history.
 
     ``epoch_at`` gives the epochs that are done at a step; the end is where their whole number changes, and at
@@ -111,7 +111,8 @@ class Epochs(tf.train.CheckpointSaverListener):
     """
 
     def __init__(
-        self, folder: Path, history: list[Entry], epoch_at: Callable[[int], float], last_step: int, watch: Watch,
+        self, folder: Path, history: list[Entry], epoch_at: Callable[[int], float], last_step: int,
+        watch: ThroughputHook,
         evaluate: Callable[[str], dict[str, float]] | None, patience: int | None,
     ):  # fmt: skip
         self._folder, self.history = folder, history
@@ -149,11 +150,11 @@ class Epochs(tf.train.CheckpointSaverListener):
                 "eval_top1": float(metrics["top1"]),
                 "eval_top5": float(metrics["top5"]),
             }
-            best = runs.load_best(self._folder)
+            best = run_dir.load_best(self._folder)
             if math.isfinite(loss) and (best is None or entry["eval_top1"] > best["eval_top1"]):
-                runs.keep_best(self._folder, entry)
+                run_dir.keep_best(self._folder, entry)
         self.history.append(entry)
-        runs.save_history(self._folder, self.history)
+        run_dir.save_history(self._folder, self.history)
         self._watch.pause()
 
     @property
@@ -169,7 +170,7 @@ class Checkpoints(tf.train.CheckpointSaverHook):
     Weights and the like that are no numbers are never saved: they raise NanLossDuringTrainingError.
     """
 
-    def __init__(self, folder: Path, epochs: Epochs):
+    def __init__(self, folder: Path, epochs: EpochEndListener):
         super().__init__(str(folder), save_secs=_SAVE_SECONDS, listeners=[epochs])
         self._is_end = epochs.is_end
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from models.recipes import Variant
+from models.recipes import Ablation
 
 HE = {"kernel_initializer": tf.initializers.he_normal()}
 """He et al., "Delving Deep into Rectifiers" (2015). Given always: tf.layers' own default knows no seed."""
@@ -29,7 +29,7 @@ def dropout(x: tf.Tensor, training: bool, name: str) -> tf.Tensor:
         return tf.nn.experimental.stateless_dropout(x, 0.5, seed=tf.stack([seed % 2**31, at]))
 
 
-def variables(variant: Variant) -> AbstractContextManager[Any]:
+def variables(variant: Ablation) -> AbstractContextManager[Any]:
     """A scope whose variables start from the graph's seed and their names alone, as ``variant`` says.
 
     Without that, a weight's start would depend on how many operations the graph had before it, and so on the number of
@@ -38,7 +38,7 @@ def variables(variant: Variant) -> AbstractContextManager[Any]:
     return tf.variable_scope(tf.get_variable_scope(), custom_getter=_getter(variant))
 
 
-def _getter(variant: Variant) -> Any:
+def _getter(variant: Ablation) -> Any:
     def get(getter: Any, name: str, *args: Any, **options: Any) -> Any:
         initializer = options["initializer"]
         if "seed" in initializer.get_config():

@@ -21,7 +21,7 @@ TENTHS = (30 / 90, 60 / 90, 80 / 90)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How a network is trained. Raises ValueError where a number makes no sense.
 
     ``optimizer`` is ``sgd``, with ``momentum``, or ``adam``, whose first moment decays by it. ``learning_rate`` is the
@@ -82,21 +82,23 @@ class Recipe:
 
 # LeCun 1998 took 20 passes, a digit at a time, at rates from 0.0005 down, scaled by second derivatives; for batches and
 # ReLUs these numbers are ours, found on a tenth of the training digits. Digits are neither cropped nor mirrored there.
-LENET = Recipe(
+LENET = TrainingRecipe(
     batch_size=64, epochs=10, learning_rate=0.05, weight_decay=5e-4, schedule="cosine", warm_up=0.05, augment=False
 )
 
 # Krizhevsky 2012, section 5: batches of 128, weight decay 0.0005, about 90 passes, a rate of 0.01 that is divided by
 # ten three times. When, was decided by hand there; here it is as in Goyal 2017. No warm-up.
-ALEXNET = Recipe(batch_size=128, epochs=90, learning_rate=0.01, weight_decay=5e-4, schedule="step", warm_up=0)
+ALEXNET = TrainingRecipe(batch_size=128, epochs=90, learning_rate=0.01, weight_decay=5e-4, schedule="step", warm_up=0)
 
 # He 2015, section 3.4: batches of 256, a rate of 0.1, weight decay 0.0001. Goyal 2017, sections 2.2 and 5.1: 90 passes,
 # five of which warm up.
-RESNET = Recipe(batch_size=256, epochs=90, learning_rate=0.1, weight_decay=1e-4, schedule="step", warm_up=5 / 90)
+RESNET = TrainingRecipe(
+    batch_size=256, epochs=90, learning_rate=0.1, weight_decay=1e-4, schedule="step", warm_up=5 / 90
+)
 
 
 @dataclass(frozen=True)
-class Variant:
+class Ablation:
     """What can be changed in any network to see what happens: the lecture's questions.
 
     ``pixel_range``: ``standard`` for mean 0 and deviation 1, or 1 or 255 for raw pixels from 0 to that.

@@ -14,8 +14,8 @@ from tensorflow import image  # whose resize, unlike that of v1, has pixels with
 
 from models import NETWORKS
 from models.classifier import Params, model_fn
-from models.devices import alone, session_config
-from models.runs import RUN, SAVED_MODEL, Description, Trained, exports, save_description, step_of
+from models.devices import session_config, without_cluster
+from models.run_dir import RUN, SAVED_MODEL, RunConfig, Trained, exports, save_description, step_of
 
 SHOWN_PART = 224 / 256
 """Side of the centre square that is shown, as a share of an image's short side: Krizhevsky et al. (2012), section 2."""
@@ -24,7 +24,7 @@ _EXPORTING = ".exporting-"
 """Begins the names of folders in which an export is made."""
 
 
-def params_of(description: Description) -> Params:
+def params_of(description: RunConfig) -> Params:
     """What the model function needs to know of a network that is not trained any more."""
     recipe = NETWORKS[description.model].recipe
     return Params(description.model, description.classes, recipe, 0, 1, 1, description.variant)
@@ -106,9 +106,7 @@ def images_fn(images: np.ndarray, batch_size: int) -> Callable[[], tf.data.Datas
     return lambda: tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
 
 
-def _estimator(
-    description: Description, folder: Path, sessions: tf.ConfigProto | None = None
-) -> tf.estimator.Estimator:
-    with alone():
+def _estimator(description: RunConfig, folder: Path, sessions: tf.ConfigProto | None = None) -> tf.estimator.Estimator:
+    with without_cluster():
         config = tf.estimator.RunConfig(session_config=sessions or session_config())
         return tf.estimator.Estimator(model_fn, str(folder), config, params_of(description))

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from models import NETWORKS
 from models.classifier import Params, build
-from models.recipes import Variant
+from models.recipes import Ablation
 
 _BOTTLENECK, _LARGE_FILTER = 32, 5
 
@@ -37,7 +37,7 @@ def table(network: str, image_size: int, channels: int, classes: int) -> list[La
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.uint8, [None, image_size, image_size, channels])
         recipe = NETWORKS[network].recipe
-        build(images, Params(network, tuple(map(str, range(classes))), recipe, 0, 1, 1, Variant()), training=False)
+        build(images, Params(network, tuple(map(str, range(classes))), recipe, 0, 1, 1, Ablation()), training=False)
         operations, variables = graph.get_operations(), tf.trainable_variables()
     sizes = {v.op.name: math.prod(v.shape.as_list()) for v in variables}
     return [_layer(operation, kind, sizes) for operation in operations if (kind := _kind(operation))]

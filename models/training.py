@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import tensorflow.compat.v1 as tf
 from tensorflow import config  # v1 has no determinism
 
-from models import ModelError, runs, serving
+from models import ModelError, run_dir, serving
 from models.classifier import HEAD, Params, model_fn
-from models.devices import Devices, Peers, alone, restart, session_config, strategy
-from models.hooks import Checkpoints, Epochs, Watch
-from models.recipes import Recipe
-from models.runs import Description, Entry, Start, Trained
+from models.devices import Devices, Peers, restart, session_config, strategy, without_cluster
+from models.hooks import Checkpoints, EpochEndListener, ThroughputHook
+from models.recipes import TrainingRecipe
+from models.run_dir import Entry, ResumePoint, RunConfig, Trained
 
 _KEPT_CHECKPOINTS = 2
 
@@ -35,11 +35,11 @@ _WEIGHTS = r"(.*/(kernel|bias|gamma|beta|moving_mean|moving_variance)|levels):0$
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """A training that has been checked: what, how, where and on what."""
 
-    description: Description
-    recipe: Recipe
+    description: RunConfig
+    recipe: TrainingRecipe
     learning_rate: float
     steps: int
     folder: Path
@@ -67,13 +67,13 @@ class Job:
         return step * self.description.batch_size / self.description.records
 
 
-def change_of_rate(job: Job, start: int) -> tuple[float, float] | None:
+def change_of_rate(job: TrainingJob, start: int) -> tuple[float, float] | None:
     """The learning rate that a training had, and that with which ``job`` goes on from ``start``; None if they agree,
     to three digits.
 
     They do not where the earlier steps were of another schedule: of another length, above all.
     """
-    history = [entry for entry in runs.load_history(job.folder, start) if entry.get("learning_rate") is not None]
+    history = [entry for entry in run_dir.load_history(job.folder, start) if entry.get("learning_rate") is not None]
     if not history or start >= job.steps:
         return None
     step, was = history[-1]["step"], history[-1]["learning_rate"]
@@ -97,7 +97,7 @@ class Outcome(NamedTuple):
     step: int
     seconds: float
     images_per_second: float | None
-    waiting: float | None
+    data_wait_share: float | None
     history: list[Entry]
     best: Entry | None = None
     saved_model: Path | None = None
@@ -105,7 +105,7 @@ class Outcome(NamedTuple):
 
 
 def train(
-    job: Job, begin: Start, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object],
+    job: TrainingJob, begin: ResumePoint, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object],
     stop: Callable[[], bool],
 ) -> Outcome:  # fmt: skip
     """Train from the last checkpoint to the last step, evaluating after each epoch; then export the best.
@@ -116,10 +116,12 @@ def train(
     ModelError, and errors of TensorFlow.
     """
     is_chief = job.devices.is_chief
-    watch = Watch(job.folder if is_chief else None, job.description.batch_size, _summary_steps(job), show, stop)
+    watch = ThroughputHook(
+        job.folder if is_chief else None, job.description.batch_size, _summary_steps(job), show, stop
+    )
     evaluate = _evaluator(job, evaluation) if evaluation else None
-    start, history = begin.step, runs.load_history(job.folder, begin.step)
-    epochs = Epochs(job.folder, history, job.epoch_at, job.steps, watch, evaluate, job.patience)
+    start, history = begin.step, run_dir.load_history(job.folder, begin.step)
+    epochs = EpochEndListener(job.folder, history, job.epoch_at, job.steps, watch, evaluate, job.patience)
     if is_chief:
         _prepare(job, begin)
     if start < job.steps and not epochs.is_exhausted:
@@ -128,13 +130,13 @@ def train(
     if not is_chief or stop():
         return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history)
     epochs.catch_up(step)  # of a training that was through already
-    found, best = runs.find(job.folder), runs.load_best(job.folder)
+    found, best = run_dir.find(job.folder), run_dir.load_best(job.folder)
     exported = serving.export(found, job.folder, session_config(job.devices))
     at = int(exported.name)
     return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, best, exported, at)
 
 
-def measure(job: Job, seconds: float) -> float:
+def measure(job: TrainingJob, seconds: float) -> float:
     """Images/s of training on one random batch that stays on the device: what the network allows at the most.
 
     Over ``seconds`` or the job's steps, whichever is less, but over two steps at the least.
@@ -143,7 +145,7 @@ def measure(job: Job, seconds: float) -> float:
     def is_enough() -> bool:
         return watch.timed > 1 and watch.seconds >= seconds
 
-    watch = Watch(None, job.description.batch_size, 1, lambda loss, top1: None, is_enough)
+    watch = ThroughputHook(None, job.description.batch_size, 1, lambda loss, top1: None, is_enough)
     with tempfile.TemporaryDirectory() as scratch:
         estimator = _estimator(job, scratch, saves=False, model=_on_one_batch(job.description, job.devices.count))
         # A strategy takes no tensors. What it would copy to the device in each step is this number, not the batch.
@@ -155,10 +157,14 @@ def measure(job: Job, seconds: float) -> float:
 
 def is_starved(outcome: Outcome) -> bool:
     """Whether the loader was the limit, of a training that was long enough to tell, and for it to matter."""
-    return outcome.waiting is not None and outcome.waiting >= _STARVED and outcome.seconds >= _TELLING_SECONDS
+    return (
+        outcome.data_wait_share is not None
+        and outcome.data_wait_share >= _STARVED
+        and outcome.seconds >= _TELLING_SECONDS
+    )
 
 
-def limit(waiting: float, seconds: float) -> str:
+def bottleneck_message(waiting: float, seconds: float) -> str:
     """One line: whether the loader or the device limits a training that waits for that share of so many seconds."""
     if seconds < _TELLING_SECONDS:
         return (
@@ -169,12 +175,12 @@ def limit(waiting: float, seconds: float) -> str:
     return f"the {who} is the limit: the device waited for images in {waiting:.0%} of the time"
 
 
-def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> None:
+def _fit(job: TrainingJob, inputs: Any, watch: ThroughputHook, epochs: EpochEndListener, start: int) -> None:
     if job.deterministic:
         config.experimental.enable_op_determinism()
     peers = Peers(job.devices)
     peers.watch()
-    hooks: list[Any] = [watch, _Last(job.steps - start, peers)]
+    hooks: list[Any] = [watch, ReleasePeersHook(job.steps - start, peers)]
     if job.devices.is_chief:
         hooks.append(Checkpoints(job.folder, epochs))
     init_from = job.init_from if start == 0 else None
@@ -206,27 +212,28 @@ def _fit(job: Job, inputs: Any, watch: Watch, epochs: Epochs, start: int) -> Non
         peers.release()
 
 
-class _Last(tf.train.SessionRunHook):
+class ReleasePeersHook(tf.train.SessionRunHook):
     """Lets go of the other hosts as soon as the last step is done, before this host saves and evaluates."""
 
     def __init__(self, steps: int, peers: Peers):
         self._left, self._peers = steps, peers
 
     def after_run(self, context: Any, values: Any) -> None:
+        """Count a step."""
         self._left -= 1
         if self._left <= 0 or context.stop_requested:
             self._peers.release()
 
 
 def _estimator(
-    job: Job, folder: str, saves: bool = True, warm_start_from: Any = None, model: Callable[..., Any] = model_fn
+    job: TrainingJob, folder: str, saves: bool = True, warm_start_from: Any = None, model: Callable[..., Any] = model_fn
 ) -> tf.estimator.Estimator:
     # A cluster of one host is none to us; to TensorFlow it would be.
-    with alone() if job.devices.hosts == 1 else nullcontext():
+    with without_cluster() if job.devices.hosts == 1 else nullcontext():
         return tf.estimator.Estimator(model, folder, _config(job, saves), job.params, warm_start_from=warm_start_from)
 
 
-def _config(job: Job, saves: bool) -> tf.estimator.RunConfig:
+def _config(job: TrainingJob, saves: bool) -> tf.estimator.RunConfig:
     return tf.estimator.RunConfig(
         tf_random_seed=job.description.seed % 2**31,
         # Our own hook saves; this is for the number that is kept.
@@ -240,25 +247,25 @@ def _config(job: Job, saves: bool) -> tf.estimator.RunConfig:
     )
 
 
-def _summary_steps(job: Job) -> int:
+def _summary_steps(job: TrainingJob) -> int:
     return max(1, min(100, job.steps_per_epoch // _SUMMARIES_AN_EPOCH))
 
 
-def _kept_names(job: Job) -> str:
+def _kept_names(job: TrainingJob) -> str:
     same = job.init_from is not None and job.init_from.description.classes == job.description.classes
     return _WEIGHTS if same else f"(?!{HEAD}/){_WEIGHTS}"
 
 
-def _prepare(job: Job, start: Start) -> None:
+def _prepare(job: TrainingJob, start: ResumePoint) -> None:
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
-        runs.save_description(job.folder, job.description)
-        runs.go_on_from(job.folder, start)
+        run_dir.save_description(job.folder, job.description)
+        run_dir.resume_from(job.folder, start)
     except OSError as error:
         raise ModelError(f"{job.folder}: cannot be used ({error.strerror}): give another --model-dir") from error
 
 
-def _evaluator(job: Job, evaluation: Any) -> Callable[[str], dict[str, float]]:
+def _evaluator(job: TrainingJob, evaluation: Any) -> Callable[[str], dict[str, float]]:
     def evaluate(checkpoint: str) -> dict[str, float]:
         config = session_config(job.devices)
         return serving.evaluate(Trained(checkpoint, job.description), evaluation, job.folder, config)
@@ -266,7 +273,7 @@ def _evaluator(job: Job, evaluation: Any) -> Callable[[str], dict[str, float]]:
     return evaluate
 
 
-def _on_one_batch(description: Description, devices: int) -> Callable[..., Any]:
+def _on_one_batch(description: RunConfig, devices: int) -> Callable[..., Any]:
     """A model function that trains on a batch of its own, an equal part on each of ``devices``, whatever comes in.
 
     The batch is made where the network is: by variables of the device, so that nothing is copied there in a step.

@@ -13,17 +13,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import FORMATS, image_bytes, put
 from PIL import Image
-from test_jpeg import ycck
-from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
+from support.images import FORMATS, files_of, image_bytes, put
+from support.jpeg_kinds import ycck
+from support.sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
-from ingest import build, jpeg
-from ingest.dataset import Dataset
+from ingest import jpeg
+from ingest.dataset.dataset import Dataset
 from ingest.errors import BadSampleError, OptionError, OutputError, SourceError, WorkerError
-from ingest.sample import Record, Sample
-from ingest.sources import Entry, open_source
+from ingest.packing import build
+from ingest.packing.options import BuildOptions
+from ingest.packing.plan import plan_shards
+from ingest.record import Record, Sample
+from ingest.sources.base import Entry
+from ingest.sources.detect import open_source
 
 GOOD = {
     "a/plain.JPEG": image_bytes("JPEG"),
@@ -44,10 +48,6 @@ BAD = {
     "b/two\tcolumns\nand lines": b"a name that would break a table",
     "README": b"not in a class",
 }
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def records_of(folder: Path) -> list[Record]:
@@ -272,7 +272,7 @@ def fatal(entry: Entry) -> Sample:
 def test_a_worker_that_a_file_kills_names_the_file(tmp_path: Path, name: str):
     put(tmp_path / "photos", {f"a/{i}.JPEG": b"" for i in range(5)})
     source = open_source(tmp_path / "photos")._replace(read=fatal)
-    options = build.BuildOptions(name, shards=1, workers=1)
+    options = BuildOptions(name, shards=1, workers=1)
     (tmp_path / "shards").mkdir()
     with pytest.raises(WorkerError, match=rf"00000-of-00001\.{name}: at a/2\.JPEG: worker .* SIGSEGV: if that happens"):
-        build.pack(source, tmp_path / "shards", options, build.plan(5, options), (), lambda images: None)
+        build.pack_shards(source, tmp_path / "shards", options, plan_shards(5, options), (), lambda images: None)

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_build import files_of
-from web import Web, serving
+from support.images import files_of
+from support.web import Web, serving
 
 import ingest
-from ingest import cache, formats, manifest
-from ingest.dataset import Dataset
+from ingest import formats
+from ingest.dataset import cache, manifest
+from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, OptionError, OutputError, RecordError
 
 
@@ -70,7 +71,7 @@ def index_of(path: Path) -> np.ndarray:
 
 
 def write_index(path: Path, index: np.ndarray) -> None:
-    formats.index_path(path).write_bytes(formats._sealed(formats.Place(*row) for row in index.tolist()))
+    formats.index_path(path).write_bytes(formats._sealed(formats.RecordLocation(*row) for row in index.tolist()))
 
 
 DAMAGES = ["longer", "cut", "flipped", "zeroed", "folder", "link", "empty"]
@@ -142,7 +143,9 @@ def test_a_remote_record_is_checked_whenever_it_is_read(served: Web, monkeypatch
     monkeypatch.setenv("INGEST_CACHE_BYTES", "0")
     dataset = Dataset(served.url)
     dataset[0]
-    monkeypatch.setattr("ingest.dataset.check", lambda record, known: (_ for _ in ()).throw(RecordError("another")))
+    monkeypatch.setattr(
+        "ingest.dataset.dataset.check_record", lambda record, known: (_ for _ in ()).throw(RecordError("another"))
+    )
     with pytest.raises(RecordError, match=r"record 0, .*: another"):
         dataset[0]
     (served.root / dataset.manifest.shards[0].name).unlink()

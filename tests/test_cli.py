@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import image_bytes, put
+from support.images import image_bytes, put
 
 from ingest.cli import main
 

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from conftest import FORMATS, image_bytes, put
-from test_build import files_of
+from support.images import FORMATS, files_of, image_bytes, put
 
 import ingest
 from ingest import formats
-from ingest.convert import convert
 from ingest.errors import OptionError, OutputError, RecordError, WorkerError
+from ingest.tools.convert import convert
 
 
 @pytest.mark.parametrize("name", FORMATS)

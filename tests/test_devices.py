@@ -11,9 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_resume import finish, read, start
-from test_train import digits, one_line, train
-from test_workers import wait_until
+from support.processes import wait_until
+from support.trainings import digits, finish, one_line, read, start, train
 
 from models import devices
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from docs_check import DOCUMENTS, ROOT, Check, blocks, commands, flags_of, help_of, program_of, unknown_flags
+from support.docs_check import DOCUMENTS, ROOT, Check, blocks, commands, flags_of, help_of, program_of, unknown_flags
 
 import ingest
 

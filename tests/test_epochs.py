@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 import ingest
-from ingest.dataset import Dataset
-from ingest.order import epoch_order
+from ingest.dataset.dataset import Dataset
+from ingest.sampler import epoch_order
 
 FORMATS = ("tfrecord", "lmdb")
 # An epoch of 36 records is 4 whole batches, or 4 and a half.

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import image_bytes, put
-from test_sources import idx
-from test_train import one_line, train
+from support.images import image_bytes, put
+from support.sources import idx
+from support.trainings import one_line, said, train
 
 import ingest
-import train as command
 
 WEIGHTS = "variables/variables.data-00000-of-00001"
 
@@ -289,17 +284,6 @@ ERRORS = [
     (f"{RESNET} --model-dir {{lenet}}", "{lenet}: holds a run of other options (model lenet, now resnet18; "),
     (f"{LENET} --model-dir {{alexnet}} {START} {{lenet}}", "options (model alexnet, now lenet; "),
 ]
-
-
-def said(words: list[str]) -> tuple[int | str | None, str, str]:
-    """Code, stdout and stderr of train.py, in this process: what is refused is refused before a training begins."""
-    out, err = io.StringIO(), io.StringIO()
-    with patch.object(sys, "argv", ["train.py", *words]), redirect_stdout(out), redirect_stderr(err):
-        try:
-            code = command.main()
-        except SystemExit as end:
-            code = end.code
-    return code, out.getvalue(), err.getvalue()
 
 
 def contents(places: dict[str, Path]) -> dict[str, list[tuple[str, int]]]:

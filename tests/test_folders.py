@@ -11,15 +11,17 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import FORMATS, image_bytes, put
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.images import FORMATS, image_bytes, put
 
 import ingest
-from ingest.dataset import Dataset
+from ingest.dataset.dataset import Dataset
 from ingest.errors import SourceError
-from ingest.inspection import inspect, text
-from ingest.sources import NO_CLASS, folder, junk, open_source
+from ingest.sources import folder, ignored
+from ingest.sources.base import NO_CLASS
+from ingest.sources.detect import open_source
+from ingest.tools.inspection import inspect, text
 
 JPEG = image_bytes("JPEG", size=(16, 16))
 
@@ -71,7 +73,7 @@ def test_other_hidden_names_are_no_junk(tmp_path: Path):
     assert {entry.key: entry.label for entry in source.entries} == {
         ".git/config": NO_CLASS, "a/.b/1.JPEG": 0, "a/.hidden.JPEG": 0,
     }  # fmt: skip
-    assert junk.rule("DS_Store") is None and junk.rule("my ._x") is None
+    assert ignored.rule("DS_Store") is None and ignored.rule("my ._x") is None
 
 
 @pytest.mark.parametrize("where", ["b", "b/more"])
@@ -144,7 +146,7 @@ def test_files_that_cannot_be_read_are_found_before_packing_all_of_them(tmp_path
 
 AS_NOBODY = """
 import os, sys
-from ingest.sources import open_source
+from ingest.sources.detect import open_source
 from ingest.errors import SourceError
 open_source(sys.argv[1])  # so that all modules are there
 os.setgid(65534), os.setuid(65534)
@@ -243,7 +245,7 @@ def test_every_file_is_packed_or_quarantined_or_passed_over(
     found = [path.relative_to(root / "source") for path in (root / "source").rglob("*") if path.is_file()]
     manifest = ingest.build_shards(root / "source", root / "out", format=name, workers=0)
     assert manifest.records + manifest.quarantined + sum(manifest.passed_over.values()) == len(found)
-    is_junk = {path.as_posix(): any(map(junk.rule, path.parts)) for path in found}
+    is_junk = {path.as_posix(): any(map(ignored.rule, path.parts)) for path in found}
     assert sum(manifest.passed_over.values()) == sum(is_junk.values())
     dataset = Dataset(root / "out")
     records = [dataset[i] for i in range(len(dataset))]

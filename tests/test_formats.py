@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FORMATS
+from support.images import FORMATS
 
 from ingest import formats
 from ingest.errors import RecordError
-from ingest.formats import Fault
+from ingest.formats import ShardFault
 
 PAYLOADS = [b"", b"a", bytes(range(256)) * 40, b"x" * 4095, b"y" * 4096, b"z" * 100_001] * 20
 
@@ -23,7 +23,7 @@ def write(kind: str, path: Path, payloads: list[bytes]) -> Path:
     return path
 
 
-def faults(kind: str, path: Path) -> list[Fault]:
+def faults(kind: str, path: Path) -> list[ShardFault]:
     return list(formats.find_faults(kind, path))
 
 
@@ -137,7 +137,7 @@ def test_flipped_bits_of_an_lmdb_are_found(tmp_path: Path):
     shard = formats.open("lmdb", path)
     used = {}
     for i in range(6):
-        place = shard.place(i)
+        place = shard.location(i)
         used.update(dict.fromkeys(range(place.offset, place.offset + place.size_bytes), i))
     for byte in np.random.default_rng(0).integers(0, len(whole), 500).tolist():
         damaged = bytearray(whole)
@@ -145,8 +145,8 @@ def test_flipped_bits_of_an_lmdb_are_found(tmp_path: Path):
         path.write_bytes(damaged)
         found = faults("lmdb", path)
         if byte in used:
-            place = shard.place(used[byte])
-            assert found == [Fault(used[byte], place.offset, "its data do not match their checksum")]
+            place = shard.location(used[byte])
+            assert found == [ShardFault(used[byte], place.offset, "its data do not match their checksum")]
         # What is not used by any record may be anything: the whole file's sum tells.
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from fuzzing import COUNT, tried
+from support.fuzzing import COUNT, tried
 
 DATASETS = int(os.environ.get("INGEST_DATASETS", "40"))
 """Mutated datasets; `make stress` has more, and reads each with workers, too."""
@@ -18,7 +18,7 @@ KINDS = {"records": True, "lmdb": True, "tfrecord": False, "indexes": True, "man
 
 def run(kind: str, count: int, **environment: str) -> dict[str, int]:
     """How many mutants, or datasets, were whole, and how many were refused."""
-    results = tried("fuzz_datasets.py", kind, count=count, **environment)
+    results = tried("fuzz_datasets", kind, count=count, **environment)
     return {
         "whole": sum(result["taken"] for result in results), "refused": sum(result["refused"] for result in results)
     }  # fmt: skip

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fuzz_lists import originals
-from fuzzing import tried
+from support.fuzz_lists import originals
+from support.fuzzing import tried
 
 
 def test_mutated_lists_are_read_whole_or_refused():
-    for result in tried("fuzz_lists.py", times=2):  # as a source and as labels
+    for result in tried("fuzz_lists", times=2):  # as a source and as labels
         assert min(result["taken"], result["refused"]) > result["count"] // 20
     assert len(set(originals())) > 50

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fuzz_parquet import originals
-from fuzzing import tried
+from support.fuzz_parquet import originals
+from support.fuzzing import tried
 
-from ingest.sources import open_source
+from ingest.sources.detect import open_source
 
 
 def test_mutated_parquet_files_are_read_or_refused():
-    for result in tried("fuzz_parquet.py"):
+    for result in tried("fuzz_parquet"):
         assert result["taken"] > result["count"] // 20 and result["refused"] > result["count"] // 5
 
 

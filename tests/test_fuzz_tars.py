@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fuzzing import tried
+from support.fuzzing import tried
 
 
 def test_mutated_tars_are_read_or_refused():
-    for result in tried("fuzz_tars.py"):
+    for result in tried("fuzz_tars"):
         assert min(result["taken"], result["refused"]) > result["count"] // 10

@@ -16,18 +16,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import FORMATS, image_bytes, put
 from crc32c import crc32c
-from fuzz_datasets import field, rebuilt, resealed
+from support.fuzz_datasets import field, rebuilt, resealed
+from support.images import FORMATS, image_bytes, put
 
 import ingest
-from ingest import formats, inspection, jpeg, manifest, sample, sheet
-from ingest.batches import BatchOptions, _collect, batches
-from ingest.convert import convert
-from ingest.dataset import Dataset
+from ingest import formats, jpeg
+from ingest.dataset import manifest
+from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, ManifestError, RecordError, WorkerError
-from ingest.sample import Record
-from ingest.verify import verify
+from ingest.loading.loader import _collect, iter_batches
+from ingest.loading.options import BatchOptions
+from ingest.record import Record, _field_at, _varint, parse, serialize
+from ingest.tools import contact_sheet, inspection
+from ingest.tools.convert import convert
+from ingest.tools.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +49,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def show(folder: Path) -> list[np.ndarray]:
     """All that training and evaluation show."""
     options = [BatchOptions(4, training, image_size=32, workers=0, epochs=1) for training in (True, False)]
-    return [labels for each in options for _, labels in batches(folder, each)]
+    return [labels for each in options for _, labels in iter_batches(folder, each)]
 
 
 def records(folder: Path) -> list[Record]:
     dataset = Dataset(folder)
-    return [sample.unpack(dataset.payload(i)) for i in range(len(dataset))]
+    return [parse(dataset.payload(i)) for i in range(len(dataset))]
 
 
 def refused(folder: Path, says: str, record: int | None = 1) -> None:
@@ -65,7 +68,7 @@ def refused(folder: Path, says: str, record: int | None = 1) -> None:
             folder
         )
     with pytest.raises(IngestError):
-        sheet.draw(Dataset(folder))
+        contact_sheet.draw(Dataset(folder))
     damages = verify(folder, decode=True, workers=0).damages
     assert [damage.record for damage in damages] == [record]
     assert says in str(damages[0])
@@ -101,7 +104,7 @@ def test_a_record_that_is_none_of_the_dataset_is_refused(small: dict[str, Path],
 
 def changed(record: Record, changes: dict[str, Any]) -> bytes:
     # A varint below zero is that of the number that is 2**64 greater.
-    return sample.pack(
+    return serialize(
         record._replace(**{name: value % 2**64 if isinstance(value, int) else value for name, value in changes.items()})
     )
 
@@ -110,9 +113,9 @@ def without_first(payload: bytes, name: bytes) -> bytes:
     """An Example without the first of its entries of that name."""
     view, entries, at = payload, [], 0
     while at < len(view):
-        _, start, stop, at = (int(x) for x in sample._field_at(np.frombuffer(view, np.uint8), at, len(view)))
+        _, start, stop, at = (int(x) for x in _field_at(np.frombuffer(view, np.uint8), at, len(view)))
         while start < stop:
-            _, first, last, start = (int(x) for x in sample._field_at(np.frombuffer(view, np.uint8), start, stop))
+            _, first, last, start = (int(x) for x in _field_at(np.frombuffer(view, np.uint8), start, stop))
             entries.append(view[first:last])
     entries.remove(next(entry for entry in entries if name in entry[: len(name) + 2]))
     return field(1, b"".join(field(1, entry) for entry in entries))
@@ -144,25 +147,25 @@ def test_segments_that_show_another_image_are_refused(small: dict[str, Path], tm
     for what, changes in wrong.items():
         folder = rebuilt(
             small["tfrecord"], tmp_path / what,
-            lambda i, record, changes=changes: sample.pack(record._replace(**changes)) if i == 1 else None,
+            lambda i, record, changes=changes: serialize(record._replace(**changes)) if i == 1 else None,
         )  # fmt: skip
         refused(folder, "its restart segments do not fit its JPEG")
 
 
 def test_records_of_others_without_segments_are_shown(small: dict[str, Path], tmp_path: Path):
     folder = rebuilt(
-        small["tfrecord"], tmp_path / "foreign", lambda i, record: sample.pack(record._replace(segments=b""))
+        small["tfrecord"], tmp_path / "foreign", lambda i, record: serialize(record._replace(segments=b""))
     )
     assert verify(folder, decode=True, workers=0).damages == ()
     assert len(show(folder)) == 4
 
 
 def test_a_bomb_among_the_records_is_refused(small: dict[str, Path], tmp_path: Path):
-    from test_fuzz import scan_bomb
+    from support.jpeg_kinds import scan_bomb
 
     bomb = {"encoded": scan_bomb(), "segments": b"", "height": 3000, "width": 3000}
     folder = rebuilt(
-        small["tfrecord"], tmp_path / "bomb", lambda i, r: sample.pack(r._replace(**bomb)) if i == 1 else None
+        small["tfrecord"], tmp_path / "bomb", lambda i, r: serialize(r._replace(**bomb)) if i == 1 else None
     )
     refused(folder, "would take too long to decode")
 
@@ -286,7 +289,7 @@ def test_a_bad_manifest_is_refused_before_anything_is_opened(small: dict[str, Pa
 def test_json_that_can_be_read_in_two_ways_is_refused(tmp_path: Path, content: bytes):
     for name in ("manifest.json", "build.json"):
         (tmp_path / name).write_bytes(content)
-    for load in (ingest.load_manifest, manifest.load_recipe):
+    for load in (ingest.load_manifest, manifest.load_build_config):
         with pytest.raises(ManifestError):
             load(tmp_path)
 
@@ -324,7 +327,7 @@ def test_a_huge_manifest_is_refused_by_its_size(tmp_path: Path, name: str):
     with (tmp_path / name).open("wb") as file:
         file.truncate(10 * 2**30)
     with pytest.raises(ManifestError, match="of more than"):
-        (ingest.load_manifest if name == "manifest.json" else manifest.load_recipe)(tmp_path)
+        (ingest.load_manifest if name == "manifest.json" else manifest.load_build_config)(tmp_path)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -456,9 +459,9 @@ WRONG_FEATURES = [
 def test_fields_of_the_wrong_type_are_errors():
     record = Record(3, 1, "n1", b"\xff\xd8", "key", "JPEG", 5, b"", 6)
     name = b"image/class/label"
-    bare = without_first(sample.pack(record), name)
-    assert sample.unpack(bare + entry(name, b"\x1a\x03\x0a\x01\x05")).label == 5
-    assert sample.unpack(bare + entry(name, b"\x1a\x02\x08\x05")).label == 5
+    bare = without_first(serialize(record), name)
+    assert parse(bare + entry(name, b"\x1a\x03\x0a\x01\x05")).label == 5
+    assert parse(bare + entry(name, b"\x1a\x02\x08\x05")).label == 5
     whole = bare + entry(name, b"\x1a\x03\x0a\x01\x05")
     wrong = [bare + entry(name, feature) for feature in WRONG_FEATURES]
     # Names and features that are numbers, below zero too; groups; the same field twice.
@@ -469,10 +472,10 @@ def test_fields_of_the_wrong_type_are_errors():
     wrong += [whole + b"\x0b", whole + b"\x0f", whole + entry(name, b"\x1a\x03\x0a\x01\x05"), whole + b"\x0a\xff"]
     for payload in wrong:
         with pytest.raises(RecordError):
-            sample.unpack(payload)
+            parse(payload)
     # What readers pass over.
     for other in (b"\x10\x05", b"\x11" + bytes(8), b"\x15" + bytes(4), b"\x12\x01a", entry(b"other", b"\x08\x05")):
-        assert sample.unpack(whole + other).label == 5
+        assert parse(whole + other).label == 5
 
 
 def entry(name: bytes, feature: bytes) -> bytes:
@@ -480,16 +483,17 @@ def entry(name: bytes, feature: bytes) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    return sample._varint(value)
+    return _varint(value)
 
 
 CUT = """
 import sys
 from pathlib import Path
 import ingest
-from ingest.batches import BatchOptions, batches
+from ingest.loading.loader import iter_batches
+from ingest.loading.options import BatchOptions
 folder, workers = Path(sys.argv[1]), int(sys.argv[2])
-stream = batches(folder, BatchOptions(4, training=True, image_size=32, workers=workers))
+stream = iter_batches(folder, BatchOptions(4, training=True, image_size=32, workers=workers))
 next(stream)
 for path in folder.glob("0*"):
     if path.suffix != ".index":
@@ -536,19 +540,21 @@ def test_only_what_was_written_and_is_whole_is_called_repaired(small: dict[str, 
     assert set(verdict.repaired) == {first, f"{first}.index"} and verdict.left == ()
     # What is in it is wrong, and its manifest says that it should be: the source does not give it.
     folder = rebuilt(
-        small["lmdb"], tmp_path / "other", lambda i, record: sample.pack(record._replace(label=9)) if i == 1 else None
+        small["lmdb"],
+        tmp_path / "other",
+        lambda i, record: serialize(record._replace(label=9)) if i == 1 else None,
     )
     with pytest.raises(IngestError, match=f"has changed: {first} does not come out as its manifest says"):
         verify(folder, decode=True, repair=small["photos"], workers=0)
 
 
 def test_regions_of_what_passes_are_parts_of_the_whole(small: dict[str, Path]):
-    from ingest.check import check
+    from ingest.dataset.record_check import check_record
 
     known = ingest.load_manifest(small["tfrecord"])
     for record in records(small["tfrecord"]):
-        check(record, known)
-        assert record.can_be_cut
+        check_record(record, known)
+        assert record.has_segments
         whole = jpeg.decode(record.encoded, 3)
         part = jpeg.decode_region(record.encoded, record.segments, 3, jpeg.Region(9, 11, 33, 40))
         assert np.array_equal(part, whole[9:42, 11:51])

@@ -5,15 +5,16 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import FORMATS, image_bytes, put
-from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
+from support.images import FORMATS, image_bytes, put
+from support.sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
-from ingest import formats, manifest
-from ingest.dataset import Dataset
+from ingest import formats
+from ingest.dataset import manifest
+from ingest.dataset.dataset import Dataset
+from ingest.dataset.manifest import Shard
 from ingest.errors import ManifestError, RecordError
-from ingest.inspection import Inspection, inspect, text
-from ingest.manifest import Shard
+from ingest.tools.inspection import Inspection, inspect, text
 
 ONE, TWO, THREE = (image_bytes("JPEG", size=size) for size in ((60, 40), (80, 50), (100, 90)))
 
@@ -36,13 +37,13 @@ def inspected(request: pytest.FixtureRequest, tmp_path: Path) -> Inspection:
 
 
 def test_counts(inspected: Inspection):
-    assert (inspected.records, inspected.shards, inspected.quarantined, inspected.grey) == (7, 3, 2, 1)
+    assert (inspected.records, inspected.shards, inspected.quarantined, inspected.num_grayscale) == (7, 3, 2, 1)
     assert inspected.classes == {"ant": 2, "bee": 1, "cat": 4, "dog": 0}
     assert inspected.encodings == {"JPEG with restart segments": 7, "JPEG without": 0, "RAW": 0}
     assert inspected.converted == {"PNG RGB": 1}
     assert sum(inspected.reasons.values()) == 2 and "empty file" in inspected.reasons
-    assert inspected.spreads["width"] == {"min": 60, "5 %": 60, "median": 60, "95 %": 100, "max": 100}
-    assert inspected.spreads["images a class"]["max"] == 4
+    assert inspected.distributions["width"] == {"min": 60, "5 %": 60, "median": 60, "95 %": 100, "max": 100}
+    assert inspected.distributions["images a class"]["max"] == 4
 
 
 def test_duplicates_and_labels_in_doubt(inspected: Inspection):
@@ -62,7 +63,7 @@ def test_what_two_datasets_share(inspected: Inspection):
     assert {image.key for group in found.in_both.first for image in group.first} == {
         "ant/1.JPEG", "ant/2.JPEG", "cat/5.JPEG", "bee/v1.JPEG", "cat/v2.JPEG",
     }  # fmt: skip
-    assert (found.only_here, found.only_there, found.moved) == (("ant", "dog"), ("elk",), ("bee", "cat"))
+    assert (found.only_here, found.only_there, found.relabelled) == (("ant", "dog"), ("elk",), ("bee", "cat"))
 
 
 def test_the_text_names_it_all(inspected: Inspection):
@@ -104,9 +105,9 @@ def test_pixels_and_equal_datasets(tmp_path: Path):
     for name in FORMATS:
         ingest.build_shards(tmp_path / "source", tmp_path / name, format=name, workers=0)
     result = inspect(tmp_path / "lmdb", tmp_path / "tfrecord", workers=0)
-    assert (result.grey, result.encodings["RAW"], result.duplicates.groups) == (12, 12, 0)
+    assert (result.num_grayscale, result.encodings["RAW"], result.duplicates.groups) == (12, 12, 0)
     assert result.comparison is not None
-    assert (result.comparison.in_both.groups, result.comparison.moved) == (12, ())
+    assert (result.comparison.in_both.groups, result.comparison.relabelled) == (12, ())
     assert "classes: the same, with the same labels" in text(result)
 
 

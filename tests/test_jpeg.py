@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import base64
 import io
 import struct
 
 import numpy as np
 import pytest
-from conftest import image_bytes
 from PIL import Image
+from support.images import image_bytes
+from support.jpeg_kinds import SCAN_BY_SCAN, ycck
 
 from ingest import jpeg
 from ingest.errors import BadSampleError
@@ -17,28 +17,12 @@ def pillow(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def ycck() -> bytes:
-    data = bytearray(image_bytes("JPEG", mode="CMYK"))
-    data[data.index(b"Adobe") + 11] = 2  # the colour transform: none -> YCCK
-    return bytes(data)
-
-
 def with_app1(data: bytes, payload: bytes) -> bytes:
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + data[2:]
 
 
 BASELINE = image_bytes("JPEG", quality=90)
 
-# A gradient of 37 x 19 pixels, 4:2:0, baseline, in a scan for each component, the last first, with restart markers:
-# what nobody writes and every decoder reads.
-SCAN_BY_SCAN = base64.b64decode(
-    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNSMj5aYV"
-    "pQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT09PT0//wAARCAAT"
-    "ACUDASIAAhEBAxEB/8QAFwABAQEBAAAAAAAAAAAAAAAABAYFAf/EAB0QAAEEAwEBAAAAAAAAAAAAAAACAwRhATFRIRH/3QAEAAL/2gAIAQEAAD"
-    "8AhGoVC2oVH//QmmoVC2oVH//Rz0QvNBmoVH//0gtQqFtQqP/TQ1CoUiF5o//U60hPMC2kJ5g//9XXaQnmBbSE8wf/1qxCE/NYP//EABcBAAMB"
-    "AAAAAAAAAAAAAAAAAAQFBgf/xAAYEQADAQEAAAAAAAAAAAAAAAAAAQMEIf/aAAgBAxEAPwAWG0cw2n//0KFbeGbwbP/RBg2Mk+H/xAAXAQADAQ"
-    "AAAAAAAAAAAAAAAAACAwQF/8QAFxEBAQEBAAAAAAAAAAAAAAAAAAIDAf/aAAgBAhEAPwAI0Uxo/9C3mjFh/9FcH8f/2Q=="
-)
 
 KEPT = {
     "4:2:0": image_bytes("JPEG", subsampling="4:2:0"),
@@ -80,7 +64,7 @@ BAD = {
 @pytest.mark.parametrize("what", [*KEPT, "JPEG progressive"])
 def test_jpegs_keep_their_pixels(what: str):
     data = {**KEPT, **CONVERTED}[what]
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     assert prepared.converted == (what if what in CONVERTED else None)
     pixels = jpeg.decode(prepared.encoded, prepared.channels)
     assert pixels.shape == (prepared.height, prepared.width, prepared.channels)
@@ -91,9 +75,9 @@ def test_jpegs_keep_their_pixels(what: str):
 
 @pytest.mark.parametrize("what", CONVERTED)
 def test_other_files_become_baseline_jpegs(what: str):
-    prepared = jpeg.prepare(CONVERTED[what])
+    prepared = jpeg.normalize(CONVERTED[what])
     assert prepared.converted == what
-    again = jpeg.prepare(prepared.encoded)
+    again = jpeg.normalize(prepared.encoded)
     assert again.converted is None
     channels = prepared.channels
     assert np.array_equal(jpeg.decode(again.encoded, channels), jpeg.decode(prepared.encoded, channels))
@@ -107,22 +91,22 @@ def test_application_data_is_left_behind_but_for_what_tells_the_colours():
     exif, adobe_rgb = Image.Exif(), image_bytes("JPEG", keep_rgb=True)
     exif[0x010F] = "A camera's maker"
     data = image_bytes("JPEG", exif=exif, icc_profile=b"profile" * 40, comment=b"a comment", dpi=(72, 72))
-    encoded = jpeg.prepare(data).encoded
+    encoded = jpeg.normalize(data).encoded
     assert not any(part in encoded for part in (b"Exif", b"camera", b"profile", b"comment"))
     assert b"JFIF" in encoded
-    assert np.array_equal(pillow(jpeg.prepare(adobe_rgb).encoded), pillow(adobe_rgb))
+    assert np.array_equal(pillow(jpeg.normalize(adobe_rgb).encoded), pillow(adobe_rgb))
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_cannot_be_decoded_is_refused_with_a_reason(what: str):
     with pytest.raises(BadSampleError, match=what):
-        jpeg.prepare(BAD[what])
+        jpeg.normalize(BAD[what])
 
 
 @pytest.mark.parametrize("tail", [b"", bytes(100)])
 def test_a_missing_end_marker_is_put_where_it_belongs(tail: bytes):
-    prepared = jpeg.prepare(BASELINE[:-2] + tail)
-    assert prepared.encoded == jpeg.prepare(BASELINE).encoded
+    prepared = jpeg.normalize(BASELINE[:-2] + tail)
+    assert prepared.encoded == jpeg.normalize(BASELINE).encoded
     assert prepared.converted == "JPEG without end marker"
     assert np.array_equal(pillow(prepared.encoded), pillow(BASELINE))
 
@@ -131,7 +115,7 @@ def test_a_lost_restart_marker_is_no_stray_byte():
     data = image_bytes("JPEG", size=(256, 256), restart_marker_rows=4)
     last = max(data.rfind(bytes((0xFF, 0xD0 + i))) for i in range(8))
     with pytest.raises(BadSampleError, match="not decodable to the end"):
-        jpeg.prepare(data[:last] + b"\x00" + data[last + 1 :])
+        jpeg.normalize(data[:last] + b"\x00" + data[last + 1 :])
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
@@ -141,35 +125,35 @@ def test_truncation_is_noticed_where_the_sampling_is_unusual(part: float):
     for component in range(3):
         data[frame + 11 + 3 * component] = 0x21  # twice as many samples across, of all three
     with pytest.raises(BadSampleError):
-        jpeg.prepare(bytes(data[: int(len(data) * part)]))
+        jpeg.normalize(bytes(data[: int(len(data) * part)]))
 
 
 def test_a_damaged_png_is_noticed():
     data = bytearray(image_bytes("PNG"))
     data[len(data) // 2] ^= 1
     with pytest.raises(BadSampleError, match="not decodable to the end"):
-        jpeg.prepare(bytes(data))
+        jpeg.normalize(bytes(data))
 
 
 def test_every_truncation_of_the_scan_is_noticed():
     start = BASELINE.index(b"\xff\xda") + 14
     for size in range(start, len(BASELINE) - 4, 7):
         with pytest.raises(BadSampleError):
-            jpeg.prepare(BASELINE[:size])
+            jpeg.normalize(BASELINE[:size])
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 def test_truncated_files_that_would_be_converted_are_noticed(kind: str):
     data = image_bytes(kind, size=(200, 200), **({"progressive": True} if kind == "JPEG" else {}))
     with pytest.raises(BadSampleError, match="not decodable to the end"):
-        jpeg.prepare(data[: len(data) // 2])
+        jpeg.normalize(data[: len(data) // 2])
 
 
 def test_sixteen_bits_of_grey_keep_their_range():
     levels = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
     file = io.BytesIO()
     Image.fromarray(levels).save(file, "PNG")
-    prepared = jpeg.prepare(file.getvalue())
+    prepared = jpeg.normalize(file.getvalue())
     assert prepared.channels == 1
     assert prepared.converted.startswith("PNG I")
     difference = np.abs(jpeg.decode(prepared.encoded, 1)[:, :, 0].astype(int) - levels // 257)
@@ -180,14 +164,14 @@ def test_floating_point_pixels_are_refused():
     file = io.BytesIO()
     Image.fromarray(np.ones((8, 8), np.float32)).save(file, "TIFF")
     with pytest.raises(BadSampleError, match="float32"):
-        jpeg.prepare(file.getvalue())
+        jpeg.normalize(file.getvalue())
 
 
 def test_orientation_is_not_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # lay on the right side
     data = image_bytes("JPEG", exif=exif)
-    assert jpeg.prepare(data)[2:5] == (40, 60, 3)
+    assert jpeg.normalize(data)[2:5] == (40, 60, 3)
 
 
 def test_grey_becomes_three_equal_channels_where_three_are_asked_for():
@@ -200,5 +184,5 @@ def test_grey_becomes_three_equal_channels_where_three_are_asked_for():
 def test_encode_writes_a_baseline_jpeg(channels: int):
     pixels = pillow(BASELINE)[:, :, :channels]
     data = jpeg.encode(pixels, 95, "4:4:4")
-    assert jpeg.prepare(data).converted is None
+    assert jpeg.normalize(data).converted is None
     assert np.abs(jpeg.decode(data, channels).astype(int) - pixels).mean() < 3

@@ -9,21 +9,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jpeg_kinds as kinds
 import numpy as np
 import pytest
 import simplejpeg
-from conftest import FORMATS, image_bytes, put
 from PIL import Image, ImageOps
-from test_jpeg import SCAN_BY_SCAN
+from support import jpeg_kinds as kinds
+from support.images import FORMATS, image_bytes, put
+from support.jpeg_kinds import SCAN_BY_SCAN
 
 import ingest
 from ingest import jpeg
 from ingest.cli import main
-from ingest.dataset import Dataset
+from ingest.dataset.dataset import Dataset
 from ingest.errors import BadSampleError
 from ingest.jpeg import Region
-from ingest.verify import verify
+from ingest.tools.verify import verify
 
 SIZE = (90, 50)
 PLAIN = image_bytes("JPEG", size=SIZE, subsampling="4:2:0")
@@ -76,7 +76,7 @@ def libjpeg(data: bytes, channels: int, strict: bool = True) -> np.ndarray:
     return simplejpeg.decode_jpeg(data, "RGB" if channels == 3 else "GRAY", strict=strict)
 
 
-def check_kept(prepared: jpeg.Prepared, pixels: np.ndarray) -> None:
+def check_kept(prepared: jpeg.NormalizedJpeg, pixels: np.ndarray) -> None:
     """What was prepared shows just these pixels, as a whole and region by region."""
     assert (prepared.height, prepared.width, prepared.channels) == pixels.shape
     assert np.array_equal(jpeg.decode(prepared.encoded, prepared.channels), pixels)
@@ -91,7 +91,7 @@ def check_kept(prepared: jpeg.Prepared, pixels: np.ndarray) -> None:
 @pytest.mark.parametrize("what", KEPT)
 def test_every_usual_kind_is_kept_without_loss(what: str):
     data, counted = KEPT[what]
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     assert prepared.converted == counted
     check_kept(prepared, libjpeg(data, prepared.channels))
     assert np.array_equal(jpeg.read_pixels(data).values, jpeg.decode(prepared.encoded, prepared.channels))
@@ -100,7 +100,7 @@ def test_every_usual_kind_is_kept_without_loss(what: str):
 @pytest.mark.parametrize("transform", [2, 3, 255])
 def test_a_transform_that_adobe_never_gave_three_components_is_ycbcr(transform: int):
     data = kinds.adobe(transform, size=SIZE)
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     check_kept(prepared, libjpeg(kinds.adobe(1, size=SIZE), 3))
     assert prepared.converted is None
     assert jpeg.read_pixels(data, 10).values.shape == (13, 23, 3)
@@ -131,7 +131,7 @@ STRAYS = {
 def test_stray_bytes_lose_nothing_and_are_counted(where: str):
     data = STRAYS[where]
     is_progressive = b"\xff\xc2" in data
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     assert prepared.converted == ("JPEG progressive with stray bytes" if is_progressive else "JPEG with stray bytes")
     pixels = libjpeg(PROGRESSIVE if is_progressive else WITH_RESTARTS if "restart" in where else PLAIN, 3)
     check_kept(prepared, pixels)
@@ -162,7 +162,7 @@ def without_chroma() -> bytes:
 
 
 @pytest.mark.parametrize("what", [*MISSING, "two components"])
-@pytest.mark.parametrize("read", [jpeg.prepare, jpeg.read_pixels])
+@pytest.mark.parametrize("read", [jpeg.normalize, jpeg.read_pixels])
 def test_a_missing_mcu_is_refused(what: str, read):
     data = MISSING[what] if what in MISSING else without_chroma()
     with pytest.raises(BadSampleError, match="not decodable to the end"):
@@ -205,7 +205,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("reason", REFUSED)
-@pytest.mark.parametrize("read", [jpeg.prepare, jpeg.read_pixels])
+@pytest.mark.parametrize("read", [jpeg.normalize, jpeg.read_pixels])
 def test_what_libjpeg_refuses_is_refused(reason: str, read):
     with pytest.raises(ValueError):
         libjpeg(REFUSED[reason], 3)
@@ -217,32 +217,32 @@ def test_what_libjpeg_refuses_is_refused(reason: str, read):
 def test_other_numbers_of_components_are_named(count: int):
     frame = b"\x08\0\x08\0\x08" + bytes((count,)) + b"".join(bytes((i, 0x11, 0)) for i in range(count))
     with pytest.raises(BadSampleError, match=f"a JPEG of {count} components, not 1, 3 or 4: convert"):
-        jpeg.prepare(kinds.START + kinds.segment(kinds.SOF0, frame) + bytes(100) + kinds.END)
+        jpeg.normalize(kinds.START + kinds.segment(kinds.SOF0, frame) + bytes(100) + kinds.END)
 
 
 def test_what_is_encoded_anew_has_another_name_than_what_is_kept():
-    names = {jpeg.prepare(data).converted for data in (kinds.lossless(*SIZE), kinds.arithmetic(*SIZE))}
+    names = {jpeg.normalize(data).converted for data in (kinds.lossless(*SIZE), kinds.arithmetic(*SIZE))}
     assert names == {"JPEG lossless", "JPEG of arithmetic coding with stray bytes"}
-    assert jpeg.prepare(kinds.with_frame(PLAIN, marker=0xC1)).converted == "JPEG not baseline"
+    assert jpeg.normalize(kinds.with_frame(PLAIN, marker=0xC1)).converted == "JPEG not baseline"
 
 
 def test_stray_bytes_have_the_same_name_where_nothing_can_be_coded_anew(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ingest.jpeg.restarts.MAX_BYTES", 1)
+    monkeypatch.setattr("ingest.jpeg.transcode.MAX_BYTES", 1)
     data = PLAIN[:-2] + bytes(50) + kinds.END
-    assert jpeg.prepare(data).converted == jpeg.read_pixels(data).converted == "JPEG with stray bytes"
+    assert jpeg.normalize(data).converted == jpeg.read_pixels(data).converted == "JPEG with stray bytes"
 
 
 @pytest.mark.parametrize("scans", range(1, 10))
 def test_a_progressive_jpeg_without_its_last_scans_shows_what_libjpeg_shows_under_a_name_of_its_own(scans: int):
     data = kinds.first_scans(PROGRESSIVE, scans)
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     assert prepared.converted == "JPEG progressive without its last scans, encoded anew"
     assert np.array_equal(jpeg.read_pixels(data).values, libjpeg(data, 3))
 
 
 def test_high_frequencies_that_are_not_refined_are_kept_as_they_are():
     data = kinds.unrefined()
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     assert prepared.converted == "JPEG progressive"
     assert len(np.unique(libjpeg(data, 1))) == 2
     assert np.array_equal(jpeg.decode(prepared.encoded, 1), libjpeg(data, 1))
@@ -251,15 +251,15 @@ def test_high_frequencies_that_are_not_refined_are_kept_as_they_are():
 @pytest.mark.parametrize("factors", [(0x42, 0x21, 0x21), (0x24, 0x12, 0x12), (0x44, 0x22, 0x22)])
 def test_factors_that_have_a_common_divisor_are_kept(factors: tuple[int, ...]):
     # A scan of one component holds the same blocks, whatever its factors.
-    prepared = jpeg.prepare(kinds.with_frame(SCAN_BY_SCAN, factors=factors))
+    prepared = jpeg.normalize(kinds.with_frame(SCAN_BY_SCAN, factors=factors))
     assert prepared.converted is None
     check_kept(prepared, libjpeg(SCAN_BY_SCAN, 3))
 
 
 def test_a_large_jpeg_is_kept_or_counted_by_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ingest.jpeg.restarts.MAX_BYTES", 100)
-    assert jpeg.prepare(PROGRESSIVE).converted == "JPEG over 0 MiB, encoded anew"
-    baseline = jpeg.prepare(PLAIN)
+    monkeypatch.setattr("ingest.jpeg.transcode.MAX_BYTES", 100)
+    assert jpeg.normalize(PROGRESSIVE).converted == "JPEG over 0 MiB, encoded anew"
+    baseline = jpeg.normalize(PLAIN)
     assert (baseline.encoded, baseline.segments, baseline.converted) == (PLAIN, b"", None)
 
 
@@ -267,13 +267,13 @@ def test_a_large_jpeg_is_kept_or_counted_by_a_name_of_its_own(monkeypatch: pytes
 @pytest.mark.parametrize("is_progressive", [False, True])
 def test_cmyk_of_any_sampling_is_converted(subsampling: int, is_progressive: bool):
     data = image_bytes("JPEG", size=SIZE, mode="CMYK", subsampling=subsampling, progressive=is_progressive)
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     assert prepared.converted == "JPEG CMYK"
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     assert np.array_equal(jpeg.read_pixels(data).values, expected)
     if not is_progressive:  # of which so few bytes may be a whole scan
         with pytest.raises(BadSampleError, match="not decodable"):
-            jpeg.prepare(data[:-12] + kinds.END)
+            jpeg.normalize(data[:-12] + kinds.END)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (640, 480), (33, 1000)])
@@ -325,14 +325,14 @@ FOREIGN = {
 @pytest.mark.parametrize("reason", FOREIGN)
 def test_files_of_other_kinds_are_named(reason: str):
     with pytest.raises(BadSampleError, match=reason):
-        jpeg.prepare(FOREIGN[reason])
+        jpeg.normalize(FOREIGN[reason])
 
 
 def test_a_raw_image_in_a_tiff_is_not_its_thumbnail():
     file = io.BytesIO()
     Image.new("RGB", (16, 12)).save(file, "TIFF", tiffinfo={50706: b"\1\4\0\0"})
     with pytest.raises(BadSampleError, match="a camera's raw image"):
-        jpeg.prepare(file.getvalue())
+        jpeg.normalize(file.getvalue())
 
 
 def test_a_decoders_own_words_stand_in_brackets_and_nowhere_else(tmp_path: Path):
@@ -368,15 +368,15 @@ def held(orientation: int, kind: str = "JPEG", order: bytes = b"MM", **options: 
 def test_the_orientation_is_read_and_applied_as_pillow_does(orientation: int, order: bytes):
     data = held(orientation, order=order)
     image = jpeg.read_pixels(data)
-    assert image.orientation == jpeg.prepare(data).orientation == orientation
+    assert image.orientation == jpeg.normalize(data).orientation == orientation
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
     assert np.array_equal(jpeg.turned(image.values, orientation), expected)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_the_orientation_of_other_kinds_is_read_too(kind: str):
-    assert jpeg.prepare(held(6, kind)).orientation == 6
-    assert jpeg.prepare(held(1, kind)).orientation == 1
+    assert jpeg.normalize(held(6, kind)).orientation == 6
+    assert jpeg.normalize(held(1, kind)).orientation == 1
 
 
 @pytest.mark.parametrize(
@@ -390,7 +390,7 @@ def test_the_orientation_of_other_kinds_is_read_too(kind: str):
 )  # fmt: skip
 def test_damaged_exif_is_no_orientation(tiff: bytes):
     data = PLAIN[:2] + kinds.segment(0xE1, b"Exif\0\0" + tiff) + PLAIN[2:]
-    prepared = jpeg.prepare(data)
+    prepared = jpeg.normalize(data)
     assert (prepared.orientation, prepared.converted) == (1, None)
 
 
@@ -443,12 +443,12 @@ def test_what_is_no_fill_byte_is_left_to_the_decoder():
     assert len(places) > 20
     for at in places:
         odd = data[:at] + b"\xff" + data[at:]
-        assert np.array_equal(jpeg.decode(jpeg.prepare(odd).encoded, 1), libjpeg(odd, 1, strict=False)), at
+        assert np.array_equal(jpeg.decode(jpeg.normalize(odd).encoded, 1), libjpeg(odd, 1, strict=False)), at
 
 
 @pytest.mark.parametrize("data", [PLAIN, PROGRESSIVE], ids=["baseline", "progressive"])
 def test_a_segment_that_is_cut_short_behind_the_pixels_is_for_the_decoder_to_judge(data: bytes):
     with pytest.raises(BadSampleError, match="not decodable to the end"):
-        jpeg.prepare(data[:-2] + b"\xff\xdd\x00\x09\x00")
-    prepared = jpeg.prepare(data[:-2] + b"\xff\xfe\x00\x09a")  # a comment, which decoders pass over
+        jpeg.normalize(data[:-2] + b"\xff\xdd\x00\x09\x00")
+    prepared = jpeg.normalize(data[:-2] + b"\xff\xfe\x00\x09a")  # a comment, which decoders pass over
     check_kept(prepared, libjpeg(data, 3))

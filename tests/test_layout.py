@@ -5,107 +5,165 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# A module imports only from floors below its own.
-FLOORS = [
-    {"errors", "compiled", "terminal"},
-    {"options"},
-    {"progress", "remote", "sample", "order", "shuffle", "workers", "slots"},
-    {"files"},
-    {"atomic", "cluster", "foreign"},
-    {"jpeg", "formats"},
-    {"views"},
-    {"manifest", "sources", "synth"},
-    {"cache", "output", "check"},
-    {"build", "dataset"},
-    {"batches", "convert", "estimate", "inspection", "sheet", "verify"},
-    {"stream"},
-    {"feed", "loaders"},
-    {"profile"},
-    {"cli"},
-    {"__main__"},
-]
+# A part of the package imports from those of the levels before its own. One that names others of its own level may
+# import from these, too.
+LEVELS: tuple[dict[str, set[str]], ...] = (
+    {"errors": set(), "sampler": set()},
+    {"system": set()},
+    {"record": set()},
+    {"jpeg": set(), "sources": set(), "formats": set()},
+    {"dataset": set()},
+    {"loading": set()},
+    {"packing": set(), "adapters": set(), "baselines": set()},
+    {"tools": set(), "profiling": set()},
+    {"cli": set()},
+    {"__main__": set(), "__init__": {"__main__"}},
+)
 
-# Each outside library has one room, and may stand with the loaders that ours is compared with.
-ROOMS = {
-    "numba": {"compiled"},
-    "simplejpeg": {"jpeg"},
-    "PIL": {"jpeg", "loaders", "sheet"},
-    "cv2": {"views"},
-    "lmdb": {"formats"},
-    "crc32c": {"formats"},
-    "distributed": {"cluster"},
-    "pyarrow": {"sources"},
-    "scipy": {"sources"},
-    "upath": {"remote"},
-    "tqdm": {"progress"},
-    "tensorpack": {"stream", "loaders"},
-    "tensorflow": {"feed", "loaders"},
+# The modules, or the packages, that may import each library from elsewhere; no other library may be imported.
+LIBRARIES = {
+    "aiohttp": {"system/remote.py"},
+    "crc32c": {"formats/"},
+    "cv2": {"loading/transforms.py"},
+    "distributed": {"system/dask_pool.py"},
+    "fsspec": {"system/remote.py"},
+    "lmdb": {"formats/lmdb.py"},
+    "numba": {"system/jit.py"},
+    "numpy": {""},
+    "PIL": {"jpeg/", "baselines/naive.py", "tools/contact_sheet.py"},
+    "pyarrow": {"sources/parquet.py"},
+    "scipy": {"sources/labels.py"},
+    "simplejpeg": {"jpeg/codec.py"},
+    "tensorflow": {"adapters/tensorflow.py", "baselines/"},
+    "tensorpack": {"adapters/tensorpack.py", "baselines/tensorpack.py"},
+    "tqdm": {"system/progress.py"},
+    "upath": {"system/remote.py"},
 }
 
 
-def imports_of(path: Path) -> set[str]:
-    """Dotted names of all modules that a file imports, anywhere in it."""
-    names = set()
+class Import(NamedTuple):
+    """A module that a file imports, at a line of it."""
+
+    file: str
+    line: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} imports {self.name}"
+
+
+def imports_of(path: Path, package: Path) -> Iterator[Import]:
+    """All imports of a file, anywhere in it; of ``from a import b`` the name is a.b."""
+    file = path.relative_to(package).as_posix()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
+            yield from (Import(file, node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
-            names.add(node.module)
-            names.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return names
+            module = "." * node.level + (node.module or "")
+            yield from (Import(file, node.lineno, f"{module}.{alias.name}") for alias in node.names)
 
 
-def modules() -> dict[Path, str]:
-    """All files of the package and the room each belongs to; ``__init__`` belongs to the whole house."""
-    files = (path for path in (ROOT / "ingest").rglob("*.py") if path != ROOT / "ingest" / "__init__.py")
-    return {path: path.relative_to(ROOT / "ingest").parts[0].removesuffix(".py") for path in files}
+def all_imports(package: Path) -> list[Import]:
+    return [each for path in sorted(package.rglob("*.py")) for each in imports_of(path, package)]
 
 
-def test_every_room_has_a_floor():
-    assert {room for floor in FLOORS for room in floor} == set(modules().values())
+def part_of(file: str) -> str:
+    return file.split("/")[0].removesuffix(".py")
 
 
-def test_imports_go_down():
-    height = {room: level for level, floor in enumerate(FLOORS) for room in floor}
-    wrong = []
-    for path, room in modules().items():
-        for name in imports_of(path):
-            parts = name.split(".")
-            if parts[0] != "ingest" or len(parts) < 2 or parts[1] not in height or parts[1] == room:
-                continue
-            if height[parts[1]] >= height[room]:
-                wrong.append(f"{room} imports {parts[1]}")
-    assert wrong == []
+def may_import(importer: str, imported: str) -> bool:
+    level = {part: number for number, parts in enumerate(LEVELS) for part in parts}
+    is_before = level[imported] < level[importer]
+    return importer == imported or is_before or imported in LEVELS[level[importer]][importer]
 
 
-def test_each_library_has_one_room():
-    found: dict[str, set[str]] = {library: set() for library in ROOMS}
-    for path, room in modules().items():
-        for name in imports_of(path):
-            if name.split(".")[0] in found:
-                found[name.split(".")[0]].add(room)
-    assert found == ROOMS
+def broken_levels(package: Path) -> list[str]:
+    """Imports of a part of this package that the levels do not allow."""
+    parts = {part for parts in LEVELS for part in parts}
+    within = [(each, each.name.split(".")[1]) for each in all_imports(package) if each.name.startswith("ingest.")]
+    return [
+        f"{each}: {part_of(each.file)} may not"
+        for each, imported in within
+        if imported in parts and not may_import(part_of(each.file), imported)
+    ]
+
+
+def misplaced_libraries(package: Path) -> list[str]:
+    """Imports of a library where it has no place."""
+    outside = [each for each in all_imports(package) if top(each) not in {*sys.stdlib_module_names, "ingest"}]
+    return [
+        f"{each}: {top(each)} has its place in {', '.join(sorted(LIBRARIES.get(top(each), {'no module'})))}"
+        for each in outside
+        if not any(each.file.startswith(place) for place in LIBRARIES.get(top(each), ()))
+    ]
+
+
+def top(each: Import) -> str:
+    return each.name.split(".")[0]
+
+
+def test_every_part_has_a_level():
+    found = {part_of(path.relative_to(ROOT / "ingest").as_posix()) for path in (ROOT / "ingest").rglob("*.py")}
+    assert found == {part for parts in LEVELS for part in parts}
+
+
+def test_imports_go_one_way():
+    assert broken_levels(ROOT / "ingest") == []
+
+
+def test_each_library_has_its_place():
+    assert misplaced_libraries(ROOT / "ingest") == []
+    used = [(top(each), each.file) for each in all_imports(ROOT / "ingest")]
+    places = [(library, place) for library, files in LIBRARIES.items() for place in files]
+    unused = [pair for pair in places if not any(name == pair[0] and file.startswith(pair[1]) for name, file in used)]
+    assert unused == []
+
+
+def test_no_import_is_relative():
+    assert [str(each) for each in all_imports(ROOT / "ingest") if each.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "expected"),
+    [
+        ("sources/odd.py", "from ingest.dataset.manifest import Manifest", "sources may not"),
+        ("sampler.py", "def f():\n    import ingest.packing.build", "sampler may not"),
+        ("record.py", "import cv2", "cv2 has its place in loading/transforms.py"),
+        ("loading/fast.py", "import torchvision.io", "torchvision has its place in no module"),
+        ("tools/odd.py", "if True:\n    from tensorpack.dataflow import DataFlow", "tensorpack has its place in"),
+    ],
+)
+def test_a_wrong_import_is_named_with_file_and_line(tmp_path: Path, file: str, line: str, expected: str):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"{line}\n")
+    (found,) = {*broken_levels(tmp_path), *misplaced_libraries(tmp_path)}
+    assert found.startswith(f"{file}:{line.count(chr(10)) + 1} imports ")
+    assert expected in found
 
 
 def test_models_and_ingest_do_not_know_each_other():
-    assert all(not name.startswith("models") for path in modules() for name in imports_of(path))
-    for path in (ROOT / "models").glob("*.py"):
-        assert all(not name.startswith("ingest") for name in imports_of(path)), path
+    assert [str(each) for each in all_imports(ROOT / "ingest") if top(each) in ("models", "train")] == []
+    assert [str(each) for each in all_imports(ROOT / "models") if top(each) in ("ingest", "train")] == []
+
+
+def loaded_by(code: str, libraries: tuple[str, ...]) -> list[str]:
+    code = f"import sys\n{code}\nprint(*[name for name in {libraries} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_importing_ingest_loads_nothing_heavy():
-    heavy = ("tensorflow", "tensorpack", "cv2", "lmdb", "numpy")
-    code = f"import sys, ingest; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert loaded_by("import ingest", ("tensorflow", "tensorpack", "cv2", "lmdb", "numpy")) == []
 
 
-def test_workers_load_no_tensorflow():
-    code = "import sys, ingest.batches, ingest.build; print('tensorflow' in sys.modules or 'tensorpack' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_workers_load_no_framework():
+    frameworks = ("tensorflow", "tensorpack", "torch", "jax")
+    assert loaded_by("import ingest.loading.loader, ingest.packing.build", frameworks) == []

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from ingest.dataset.manifest import BuildConfig, Manifest, Shard, load_build_config, load_manifest, save
 from ingest.errors import ManifestError
-from ingest.manifest import Manifest, Recipe, Shard, load_manifest, load_recipe, save
 
 MANIFEST = Manifest(
     version=1, format="lmdb", encoding="keep", resize=None, quality=None, channels=3, records=5, quarantined=1,
     converted={"PNG P": 2}, classes=("caf\u00e9", "n02119789"), seed=7,
     shards=(Shard("00000-of-00002.lmdb", 3, 100, "ab" * 32), Shard("00001-of-00002.lmdb", 2, 90, "cd" * 32)),
-    build=Recipe("ef" * 32, "lmdb", 2, "keep", None, None, 7),
+    build=BuildConfig("ef" * 32, "lmdb", 2, "keep", None, None, 7),
 )  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def test_round_trip(tmp_path: Path):
     save(MANIFEST, tmp_path)
     assert load_manifest(tmp_path) == MANIFEST
     save(MANIFEST.build, tmp_path)
-    assert load_recipe(tmp_path) == MANIFEST.build
+    assert load_build_config(tmp_path) == MANIFEST.build
     assert sorted(path.name for path in tmp_path.iterdir()) == ["build.json", "manifest.json"]
 
 
@@ -55,7 +55,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path, name: str):
         damaged[bit // 8] ^= 1 << bit % 8
         (tmp_path / name).write_bytes(damaged)
         try:
-            read = load_manifest(tmp_path), load_recipe(tmp_path)
+            read = load_manifest(tmp_path), load_build_config(tmp_path)
         except ManifestError:
             continue
         # A bit of the sum's own name: what it is a sum of is sound.

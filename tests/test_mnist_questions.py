@@ -12,8 +12,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import put
-from test_sources import idx
+from support.images import put
+from support.sources import idx
 
 import ingest
 from ingest.errors import IngestError, SourceError

@@ -11,7 +11,7 @@ from PIL import Image
 
 from models import NETWORKS, classifier, summary
 from models.classifier import Params
-from models.recipes import Recipe, Variant
+from models.recipes import Ablation, TrainingRecipe
 
 # Trainable parameters of 1000 classes of RGB at 224 x 224; LeNet-5's of 10 classes of grey at 28 x 28.
 PARAMETERS = {
@@ -104,13 +104,13 @@ def test_pixels_are_normalised_on_the_device():
     assert [values.ravel().tolist() for values in raw] == [[0, 1], [0, 255]]
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     batch_size=8, epochs=1, learning_rate=0.1, weight_decay=1e-4, schedule="cosine", warm_up=0.05, momentum=0.9
 )
 
 
-def params(name: str, classes: int, recipe: Recipe = RECIPE) -> Params:
-    return Params(name, tuple(map(str, range(classes))), recipe, 0.1, 100, 10, Variant())
+def params(name: str, classes: int, recipe: TrainingRecipe = RECIPE) -> Params:
+    return Params(name, tuple(map(str, range(classes))), recipe, 0.1, 100, 10, Ablation())
 
 
 PARAMS = params("resnet18", 5)
@@ -198,7 +198,7 @@ def test_a_logit_that_is_no_number_is_no_hit():
 
 def test_weights_of_zero_without_intercepts_are_right_by_chance():
     dumb = Params(*(getattr(params("lenet", 10), name) for name in ("network", "classes", "recipe")), 0.1, 1, 1,
-                  Variant(initializer="zeros", bias=False))  # fmt: skip
+                  Ablation(initializer="zeros", bias=False))  # fmt: skip
     with tf.Graph().as_default(), tf.Session() as session:
         images = tf.constant(np.random.default_rng(0).integers(0, 256, (20, 28, 28, 1), np.uint8))
         labels = tf.constant(np.arange(20, dtype=np.int32) % 10)
@@ -219,7 +219,7 @@ def pictures(photos: Path) -> np.ndarray:
 @pytest.mark.parametrize("pixel_range", ["standard", "255", "1"])
 def test_response_normalisation_spreads_as_on_the_papers_pixels(pictures: np.ndarray, pixel_range: str):
     """Krizhevsky et al. (2012): pixels of 0 to 255 less the mean (section 2), divided as in section 3.3."""
-    network = Params("alexnet-two-tower", ("a", "b"), RECIPE, 0.1, 1, 1, Variant(pixel_range=pixel_range))
+    network = Params("alexnet-two-tower", ("a", "b"), RECIPE, 0.1, 1, 1, Ablation(pixel_range=pixel_range))
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.set_random_seed(1)
         classifier.build(tf.constant(pictures), network, False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest import compiled
+from ingest.system import jit
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,9 +19,9 @@ UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteu
 
 CODE = """
 import os, numpy
-from ingest import sample
-assert sample._varint_at(numpy.array([5], numpy.uint8), 0, 1)[0] == 5
-print(sample.__file__, type(sample._varint_at._cache).__name__, os.environ.get("NUMBA_CACHE_DIR"))
+from ingest import record
+assert record._varint_at(numpy.array([5], numpy.uint8), 0, 1)[0] == 5
+print(record.__file__, type(record._varint_at._cache).__name__, os.environ.get("NUMBA_CACHE_DIR"))
 """
 
 
@@ -46,7 +46,7 @@ def test_neither_the_installation_nor_home_can_be_written(tmp_path: Path, tempor
         folder.chmod(0o755)
     assert done.returncode == 0, done.stderr
     source, cache, variable = done.stdout.split()
-    assert source == str(site / "ingest" / "sample.py")
+    assert source == str(site / "ingest" / "record.py")
     assert (cache, variable) == (("FunctionCache", str(own)) if temporary == "free" else ("NullCache", "None"))
     assert bool(list(scratch.rglob("*.nbi"))) == (temporary == "free")
     assert temporary != "free" or own.stat().st_mode & 0o777 == 0o700
@@ -56,7 +56,7 @@ def test_neither_the_installation_nor_home_can_be_written(tmp_path: Path, tempor
 def test_a_folder_that_others_may_write_to_is_not_trusted(
     tmp_path: Path, problem: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(compiled.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(jit.tempfile, "tempdir", str(tmp_path))
     folder = tmp_path / f"ingest-numba-{os.geteuid()}"
     if problem == "link":
         (tmp_path / "elsewhere").mkdir(mode=0o700)
@@ -66,11 +66,11 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(
         folder.chmod(0o770)
     else:
         tmp_path.chmod(0o777)
-    assert compiled._temporary_folder() is None
+    assert jit._temporary_folder() is None
 
 
 def test_without_compilation_functions_are_as_they_are():
-    code = "from ingest.compiled import compiled; f = lambda: 1; print(compiled(f) is f)"
+    code = "from ingest.system.jit import jit; f = lambda: 1; print(jit(f) is f)"
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stdout == "True\n", done.stderr

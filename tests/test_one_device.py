@@ -8,15 +8,14 @@ from unittest.mock import patch
 
 import pytest
 import tensorflow.compat.v1 as tf
+from support.trainings import digits, finish, read, start
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-from test_resume import finish, read, start
-from test_train import digits
 
 import ingest
-from models import NETWORKS, devices, runs, serving, training
+from models import NETWORKS, devices, run_dir, serving, training
 from models.devices import Devices
-from models.recipes import Variant
-from models.runs import Description
+from models.recipes import Ablation
+from models.run_dir import RunConfig
 
 __all__ = ["digits"]
 
@@ -58,7 +57,7 @@ def test_only_training_is_in_16_bits(digits: Path, trained: dict[str, Path]):
     history = json.loads((folder / "history.json").read_text())
     assert [entry["step"] for entry in history] == [10, 20, 30]
     # As --evaluate sees it, in a process that has never heard of float16.
-    checkpoint = runs.Trained(str(folder / f"model.ckpt-{STEPS}"), runs.load_description(folder))
+    checkpoint = run_dir.Trained(str(folder / f"model.ckpt-{STEPS}"), run_dir.load_description(folder))
     found = serving.evaluate(checkpoint, ingest.input_fn(digits, batch_size=20, image_size=28, training=False))
     assert history[-1]["eval_loss"] == pytest.approx(float(found["cross_entropy"]), rel=1e-6)
 
@@ -79,9 +78,9 @@ def test_16_bits_are_off_unless_asked_for():
     assert on(used.config.session_config) == set()
 
 
-def description(batch_size: int) -> Description:
-    return Description(
-        "lenet", 28, 1, ("a", "b"), "", batch_size, batch_size, 0, "all", "sgd", False, Variant()
+def description(batch_size: int) -> RunConfig:
+    return RunConfig(
+        "lenet", 28, 1, ("a", "b"), "", batch_size, batch_size, 0, "all", "sgd", False, Ablation()
     )  # fmt: skip
 
 
@@ -115,7 +114,7 @@ def test_one_batch_is_trained_on_by_any_device(words: tuple[str, ...], environme
 
 def test_the_batch_is_where_the_network_is():
     """As the graph has it: no such device is needed for that."""
-    job = training.Job(description(8), NETWORKS["lenet"].recipe, 0.1, 10, Path(), Devices("GPU", 1))
+    job = training.TrainingJob(description(8), NETWORKS["lenet"].recipe, 0.1, 10, Path(), Devices("GPU", 1))
     with tf.Graph().as_default(), tf.distribute.OneDeviceStrategy("/GPU:0").scope():
         model = training._on_one_batch(job.description, 1)
         train_mode = tf.estimator.ModeKeys.TRAIN

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import ingest
-from ingest import build, convert, inspection, verify
-from ingest.batches import BatchOptions
-from ingest.build import BuildOptions
-from ingest.dataset import Dataset
+from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError
-from ingest.profile import ProfileOptions
-from ingest.synth import SynthOptions
+from ingest.loading.options import BatchOptions
+from ingest.packing import build
+from ingest.packing.options import BuildOptions
+from ingest.profiling import ProfileOptions
+from ingest.tools import convert, inspection, verify
+from ingest.tools.synthesize import SynthOptions
 
 WHOLE = ["64", "", 32.0, np.float32(3), True, np.True_, (64, 48), [64], {}, np.array([1, 2]), float("nan"), 1j, b"1"]
 NUMBERS = ["0.5", True, (0.5,), np.array([0.5, 0.6]), 1j, float("nan"), 10**400]

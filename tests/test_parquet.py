@@ -14,14 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import FORMATS, image_bytes, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.images import FORMATS, image_bytes, put
 
 import ingest
-from ingest.dataset import Dataset
+from ingest.dataset.dataset import Dataset
 from ingest.errors import BadSampleError, SourceError
-from ingest.sources import NO_CLASS, Source, open_source
+from ingest.sources.base import NO_CLASS, Source
+from ingest.sources.detect import open_source
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 JPEG = image_bytes("JPEG", size=(16, 16))
@@ -254,9 +255,9 @@ def repeated() -> bytes:
 MEASURE = """
 import sys, time
 from pathlib import Path
-from fuzzing import peak_bytes
+from support.fuzzing import peak_bytes
 from ingest.errors import SourceError
-from ingest.sources import open_source
+from ingest.sources.detect import open_source
 import pyarrow.parquet
 start = time.perf_counter()
 try:

@@ -14,32 +14,36 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import put
 from hypothesis import given
 from hypothesis import strategies as st
-from test_sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
+from support.images import put
+from support.sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
-from ingest import cli, formats, manifest, output, sample
-from ingest.batches import BatchOptions
-from ingest.dataset import Dataset
+from ingest import cli, formats
+from ingest.dataset import manifest
+from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError, OutputError, RecordError
-from ingest.profile import Profile, ProfileOptions, measure, page, profile, rates, report
-from ingest.profile.advice import (
+from ingest.loading.options import BatchOptions
+from ingest.packing import resumable
+from ingest.profiling import Profile, ProfileOptions, html_report, measure, text_report, throughput
+from ingest.profiling.advice import (
     LIMITS,
     TARGETS,
     Advice,
     advise,
     consumer_verdict,
+    cost_by_bottleneck,
     is_doubtful,
     slowdown,
-    spent,
     target,
     verdict,
     worker_counts,
 )
-from ingest.profile.measure import fits_in_memory, packings
-from ingest.profile.trial import Packing, pack
+from ingest.profiling.measure import fits_in_memory, packings
+from ingest.profiling.profile import profile
+from ingest.profiling.repack import Packing, repack
+from ingest.record import parse, serialize
 
 STAGES = {"read": 5.0, "parse": 4.0, "crop": 1.0, "cut": 13.0, "decode": 671.0, "resize": 145.0, "batch": 2.0,
           "hand-off": 1.0}  # fmt: skip
@@ -47,7 +51,7 @@ STAGES = {"read": 5.0, "parse": 4.0, "crop": 1.0, "cut": 13.0, "decode": 671.0, 
 
 def test_each_stage_counts_for_one_limit():
     assert sorted(stage for parts in LIMITS.values() for stage in parts) == sorted([*STAGES, "cold read", "rest"])
-    costs = spent(STAGES, stream=1000.0, processes=1, slowed=1.0)
+    costs = cost_by_bottleneck(STAGES, stream=1000.0, processes=1, slowed=1.0)
     assert costs == pytest.approx({"disk": 0, "decode": 684, "resize": 145, "Python": 12, "hand-off": 159})
     assert sum(costs.values()) == pytest.approx(1e6 / 1000)
 
@@ -63,14 +67,14 @@ def test_each_stage_counts_for_one_limit():
     ],
 )
 def test_what_limits(stages: dict[str, float], stream: float, processes: int, limit: str):
-    costs = spent(stages, stream, processes, slowed=1.0)
+    costs = cost_by_bottleneck(stages, stream, processes, slowed=1.0)
     assert max(costs, key=lambda kind: costs[kind]) == limit
 
 
 def test_what_slows_the_codec_down_too_is_not_the_hand_off():
     slowed = slowdown(STAGES, ceiling=1000.0, cores=2, decodes=True)
     assert slowed == pytest.approx(2000 / 816)
-    costs = spent(STAGES, stream=950.0, processes=2, slowed=slowed)
+    costs = cost_by_bottleneck(STAGES, stream=950.0, processes=2, slowed=slowed)
     assert max(costs, key=lambda kind: costs[kind]) == "decode" and sum(costs.values()) == pytest.approx(2e6 / 950)
     assert slowdown(STAGES, ceiling=10_000.0, cores=2, decodes=True) == 1
     assert slowdown({**STAGES, "decode": 0.0}, ceiling=1000.0, cores=1, decodes=False) == pytest.approx(1000 / 150)
@@ -180,7 +184,7 @@ def test_a_profile_of_real_shards(measured: Profile):
 
 
 def test_a_profile_as_text_and_for_machines(measured: Profile):
-    shown = report.text(measured)
+    shown = text_report.text(measured)
     for words in ("us of a core an image", "  decode  ", "  1 worker ", "  tf.data, into TensorFlow ",
                   "-bound: ", "advice", "measured",
                   "--encoding raw --resize 37", "for 1,270 images/s (ResNet-50", "codec alone"):  # fmt: skip
@@ -190,7 +194,7 @@ def test_a_profile_as_text_and_for_machines(measured: Profile):
 
 
 def test_a_profile_as_a_page_needs_nothing_else(measured: Profile):
-    shown = page.page(measured)
+    shown = html_report.render(measured)
     assert not re.search(r"https?:|<script|url\(|@import|src=", shown)
     for stage, cost in measured.stages.items():
         assert f"<td>{stage}</td>" in shown and f"{cost:,.1f}" in shown
@@ -206,7 +210,7 @@ def test_pixels_are_not_decoded_and_a_slow_consumer_is_the_limit(tmp_path: Path)
     assert result.consumer is not None and (result.limit == "consumer") == (result.consumer.waiting < 0.1)
     if result.limit == "consumer":  # a machine that stalls may make it wait
         assert result.verdict.startswith("consumer-bound: a step of 100 ms takes 40 images/s")
-        assert result.advice == () and "Nothing in the loader needs changing" in report.text(result)
+        assert result.advice == () and "Nothing in the loader needs changing" in text_report.text(result)
     assert packings(Dataset(tmp_path / "shards"), 28) == {}
 
 
@@ -215,7 +219,7 @@ def test_pixels_are_not_decoded_and_a_slow_consumer_is_the_limit(tmp_path: Path)
 def test_a_sample_packed_otherwise(shards: dict[str, Path], tmp_path: Path, packing: Packing, processes: int):
     for name, folder in shards.items():
         source = Dataset(folder)
-        made = Dataset(pack(source, tmp_path / name, packing, 20, processes))
+        made = Dataset(repack(source, tmp_path / name, packing, 20, processes))
         assert (len(made), made.manifest.encoding, made.manifest.resize) == (20, packing.encoding, 37)
         records = {record.key: record for record in map(source.__getitem__, range(len(source)))}
         for record in map(made.__getitem__, range(len(made))):
@@ -228,17 +232,17 @@ def test_no_room_for_a_sample(shards: dict[str, Path], tmp_path: Path, monkeypat
 
     monkeypatch.setattr(formats, "write", full)
     with pytest.raises(OutputError, match=r"No space left on device.*set TMPDIR"):
-        pack(Dataset(shards["lmdb"]), tmp_path / "sample", Packing("raw", 37), 20, 0)
+        repack(Dataset(shards["lmdb"]), tmp_path / "sample", Packing("raw", 37), 20, 0)
 
 
 def test_an_image_that_cannot_be_decoded_is_named(shards: dict[str, Path], tmp_path: Path):
     copy = shutil.copytree(shards["tfrecord"], tmp_path / "copy")
     dataset = Dataset(copy)
-    wrong = [sample.unpack(dataset.payload(i)) for i in dataset.ranges()[0]]
+    wrong = [parse(dataset.payload(i)) for i in dataset.ranges()[0]]
     wrong[3] = wrong[3]._replace(encoded=b"\xff\xd8 no JPEG", segments=b"")
     known = dataset.manifest
-    formats.write("tfrecord", copy / known.shards[0].name, map(sample.pack, wrong))
-    described = output.describe(copy / known.shards[0].name, len(wrong))
+    formats.write("tfrecord", copy / known.shards[0].name, map(serialize, wrong))
+    described = resumable.describe(copy / known.shards[0].name, len(wrong))
     manifest.save(dataclasses.replace(known, shards=(described, *known.shards[1:])), copy)
     with pytest.raises(RecordError, match=rf"{known.shards[0].name}, record 3, byte \d+, key '{wrong[3].key}'"):
         profile(copy, ProfileOptions(image_size=32, batch_size=4, seconds=0.5, workers=0))
@@ -285,7 +289,7 @@ def test_measuring_takes_the_seconds_that_it_is_given(
 ):
     """Eight streams of 1,000 images/s a worker, by a clock that only they move; what was made ready comes at once."""
     clock = _Clock()
-    monkeypatch.setattr(rates, "time", clock)
+    monkeypatch.setattr(throughput, "time", clock)
     pace = 1000 * max(1, workers)
 
     def make(shards: object, options: BatchOptions) -> Iterator[None]:
@@ -297,9 +301,9 @@ def test_measuring_takes_the_seconds_that_it_is_given(
 
     with ExitStack() as stack:
         options = BatchOptions(64, True, workers=workers)
-        measures = {i: rates.stream(stack, "", options, make) for i in range(8)}
+        measures = {i: throughput.stream(stack, "", options, make) for i in range(8)}
         begun, reports = clock.now, []
-        found = rates.medians(measures, seconds, reports.append)
+        found = throughput.medians(measures, seconds, reports.append)
         assert len(reports) == 8 * turns
         # At the least two batches of each, one of every worker, and what workers were told to do meanwhile.
         least = 8 * (max(2, workers) + 2 * workers) * 64 / pace
@@ -310,7 +314,7 @@ def test_measuring_takes_the_seconds_that_it_is_given(
 def test_a_profile_of_a_second_takes_about_a_second(shards: dict[str, Path], monkeypatch: pytest.MonkeyPatch):
     """Of which only the measuring is looked at: how long programs take to start is the machine's."""
     spent = []
-    medians = rates.medians
+    medians = throughput.medians
 
     def timed(measures: dict, seconds: float, report: object) -> dict:
         start = time.perf_counter()
@@ -318,7 +322,7 @@ def test_a_profile_of_a_second_takes_about_a_second(shards: dict[str, Path], mon
         spent.append((seconds, time.perf_counter() - start))
         return found
 
-    monkeypatch.setattr(rates, "medians", timed)
+    monkeypatch.setattr(throughput, "medians", timed)
     result = profile(shards["lmdb"], ProfileOptions(8, 32, workers=1, seconds=1))
     assert all(cost > 0 for stage, cost in result.stages.items() if stage != "crop")
     # A machine that has other things to do may take some times as long.

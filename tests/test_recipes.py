@@ -13,14 +13,16 @@ import tensorflow.compat.v1 as tf
 
 from models import NETWORKS, classifier, layers
 from models.classifier import Params
-from models.recipes import ALEXNET, LENET, RESNET, Recipe, Variant
+from models.recipes import ALEXNET, LENET, RESNET, Ablation, TrainingRecipe
 
 Values = dict[str, np.ndarray]
 
 
-def params(network: str = "lenet", recipe: Recipe = LENET, variant: Variant | None = None, **others: object) -> Params:
+def params(
+    network: str = "lenet", recipe: TrainingRecipe = LENET, variant: Ablation | None = None, **others: object
+) -> Params:
     options = {"classes": ("a", "b", "c"), "learning_rate": 0.1, "steps": 90, "steps_per_epoch": 9, **others}
-    return Params(network, recipe=recipe, variant=variant or Variant(), **options)
+    return Params(network, recipe=recipe, variant=variant or Ablation(), **options)
 
 
 def images(size: int, channels: int) -> np.ndarray:
@@ -66,7 +68,7 @@ def test_the_peak_is_in_proportion_to_the_batch():
     assert RESNET.peak(8192) == pytest.approx(3.2)  # Goyal et al. (2017)
 
 
-def rates(recipe: Recipe, steps: int) -> list[float]:
+def rates(recipe: TrainingRecipe, steps: int) -> list[float]:
     with tf.Graph().as_default(), tf.Session() as session:
         at = tf.placeholder(tf.int64, [])
         rate = classifier._learning_rate(at, params(recipe=recipe, steps=steps))
@@ -95,7 +97,7 @@ def test_the_cosine_of_the_rate():
 
 @pytest.mark.parametrize("recipe", [LENET, RESNET, ALEXNET], ids=["lenet", "resnet", "alexnet"])
 @pytest.mark.parametrize("steps", [1, 7, 90])
-def test_a_rate_is_the_same_as_a_number_and_in_the_graph(recipe: Recipe, steps: int):
+def test_a_rate_is_the_same_as_a_number_and_in_the_graph(recipe: TrainingRecipe, steps: int):
     with tf.Graph().as_default(), tf.Session() as session:
         at = tf.placeholder(tf.int64, [])
         rate = classifier._learning_rate(at, params(recipe=recipe, steps=steps))
@@ -114,15 +116,17 @@ def test_a_rate_is_that_of_the_last_step_ever_after():
 LABELS = np.array([0, 1, 2, 2, 1, 0], np.int32)
 
 BY_HAND = {
-    "sgd": Recipe(6, 1, 0.1, weight_decay=0.3, schedule="cosine", warm_up=0.5, momentum=0.7, label_smoothing=0.2),
-    "adam": Recipe(
+    "sgd": TrainingRecipe(
+        6, 1, 0.1, weight_decay=0.3, schedule="cosine", warm_up=0.5, momentum=0.7, label_smoothing=0.2
+    ),
+    "adam": TrainingRecipe(
         6, 1, 0.1, weight_decay=0.3, schedule="step", warm_up=0, momentum=0.7, label_smoothing=0.2, optimizer="adam"
     ),
-    "plain": Recipe(6, 1, 0.1, weight_decay=0, schedule="step", warm_up=0, momentum=0),
+    "plain": TrainingRecipe(6, 1, 0.1, weight_decay=0, schedule="step", warm_up=0, momentum=0),
 }
 
 
-def training_values(recipe: Recipe, steps: int) -> list[Values]:
+def training_values(recipe: TrainingRecipe, steps: int) -> list[Values]:
     """What a training of LeNet computes in each step, and the head before each, and after the last."""
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(3)
@@ -202,7 +206,7 @@ def test_a_step_that_a_scaled_loss_leaves_out_counts():
     assert [count for count, _ in found] == list(range(1, 31))
 
 
-def started(network: str, size: int, channels: int, variant: Variant | None = None, **options: object) -> Values:
+def started(network: str, size: int, channels: int, variant: Ablation | None = None, **options: object) -> Values:
     """All variables of a network as they start."""
     seed, before = options.pop("seed", 1), options.pop("before", lambda: None)
     with tf.Graph().as_default(), tf.Session() as session:
@@ -226,7 +230,7 @@ def start() -> Values:
 
 @pytest.mark.parametrize(("network", "size", "channels", "count"), [("lenet", 28, 1, 5), ("resnet18", 32, 3, 21)])
 def test_zeros_are_all_kernels_and_nothing_else(network: str, size: int, channels: int, count: int, start: Values):
-    zeros = started(network, size, channels, Variant(initializer="zeros"))
+    zeros = started(network, size, channels, Ablation(initializer="zeros"))
     own = start if network == "resnet18" else started(network, size, channels)
     kernels = {name for name in own if name.endswith("/kernel")}
     assert len(kernels) == count
@@ -239,7 +243,7 @@ def test_zeros_are_all_kernels_and_nothing_else(network: str, size: int, channel
 def test_without_bias_no_intercept_is_trained(network: str, size: int, channels: int):
     with tf.Graph().as_default():
         pixels = tf.placeholder(tf.uint8, [None, size, size, channels])
-        classifier.build(pixels, params(network, variant=Variant(bias=False)), True)
+        classifier.build(pixels, params(network, variant=Ablation(bias=False)), True)
         trained = {v.op.name for v in tf.trainable_variables()}
         intercepts = {v.op.name for v in tf.global_variables() if v.op.name.endswith(("/bias", "/beta"))}
     assert {name.rsplit("/", 1)[1] for name in trained} == {"kernel", *(["gamma"] if network == "resnet18" else [])}
@@ -247,7 +251,7 @@ def test_without_bias_no_intercept_is_trained(network: str, size: int, channels:
 
 
 def test_intercepts_that_are_not_trained_stay_zero():
-    without = params(recipe=replace(LENET, warm_up=0), variant=Variant(bias=False))
+    without = params(recipe=replace(LENET, warm_up=0), variant=Ablation(bias=False))
     with tf.Graph().as_default(), tf.Session() as session:
         spec = classifier.model_fn(
             tf.constant(images(12, 1)), tf.constant(LABELS), tf.estimator.ModeKeys.TRAIN, without

@@ -11,15 +11,15 @@ from pathlib import Path
 import boto3
 import numpy as np
 import pytest
-from conftest import image_bytes, put
 from moto.server import ThreadedMotoServer
-from test_build import files_of
+from support.images import files_of, image_bytes, put
 
 import ingest
-from ingest import cache, files
-from ingest.dataset import Dataset
+from ingest.dataset import cache
+from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError, OutputError, RecordError
-from ingest.verify import verify
+from ingest.system import paths
+from ingest.tools.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_what_cannot_be_remote(bucket: str, photos: Path, shards: dict[str, Path
     with pytest.raises(RecordError, match="LMDB is read from local disks alone"):
         Dataset(bucket)
     with pytest.raises(OptionError, match=r"cannot be reached .*pip install 'ingest-toolkit\[remote\]'"):
-        files.place("nowhere://bucket")
+        paths.parse_path("nowhere://bucket")
 
 
 def test_a_limit_that_is_no_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import web
+from support import web
+from support.web import Web, serving
 from upath import UPath
-from web import Web, serving
 
 import ingest
-from ingest import files
-from ingest.dataset import Dataset
+from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, OptionError, RecordError, RemoteError
-from ingest.verify import verify
+from ingest.system import paths
+from ingest.tools.verify import verify
 
 FAULTS = {
     web.hang: "no answer, or next to none, within 0.6 s, 6 times",
@@ -62,14 +62,14 @@ def test_a_web_server_is_read_with_ranges_or_without(served: Web, shards: dict[s
     )
     name = ingest.load_manifest(served.url).shards[0].name
     content = (shards["tfrecord"] / name).read_bytes()
-    place = files.place(f"{served.url}/{name}")
-    assert files.read(place) == content
-    assert files.read(place, 100, 1000) == content[100:1100]
-    assert files.read(place, len(content) - 10, 1000) == content[-10:]
+    place = paths.parse_path(f"{served.url}/{name}")
+    assert paths.read(place) == content
+    assert paths.read(place, 100, 1000) == content[100:1100]
+    assert paths.read(place, len(content) - 10, 1000) == content[-10:]
     with place.open("rb") as file:
         file.seek(-50, 2)
         assert file.read() == content[-50:]
-    with files.local_copy(place) as copy:
+    with paths.local_copy(place) as copy:
         assert copy.read_bytes() == content
 
 
@@ -113,8 +113,8 @@ def test_a_refusal_and_a_missing_file_are_not_asked_for_again(served: Web, shard
     with pytest.raises(IngestError, match="no such file, so"):
         Dataset(f"{served.url}/nowhere")
     served.root = shards["lmdb"]
-    assert not files.place(f"{served.url}/00000-of-00005.tfrecord").exists()
-    assert files.place(f"{served.url}/manifest.json").exists()
+    assert not paths.parse_path(f"{served.url}/00000-of-00005.tfrecord").exists()
+    assert paths.parse_path(f"{served.url}/manifest.json").exists()
 
 
 def test_existence_is_not_denied_by_a_server_that_fails(served: Web):
@@ -164,20 +164,20 @@ def test_a_bucket_that_fails_is_asked_again_then_one_line(tmp_path: Path, monkey
     monkeypatch.setenv("INGEST_TIMEOUT", "2")
     with serving(tmp_path) as server:
         # Options of its own: the library would keep this server for others.
-        place = files.place(UPath("s3://faulty/data", endpoint_url=server.url, key="test", secret="test"))
+        place = paths.parse_path(UPath("s3://faulty/data", endpoint_url=server.url, key="test", secret="test"))
         server.fault = web.fail
         with pytest.raises(RemoteError, match=rf"^{place}/manifest.json: HTTP 503 Service Unavailable, 6 times: "):
             ingest.load_manifest(place)
         assert sum(server.asked.values()) == 6
         server.fault = web.refuse
         with pytest.raises(RemoteError, match=rf"^{place}/x: HTTP 403 Forbidden: give credentials"):
-            files.read(place / "x")
+            paths.read(place / "x")
         assert sum(server.asked.values()) == 7
         server.fault = lambda request, body: False
         with pytest.raises(IngestError, match="no such file"):
             ingest.load_manifest(place)
     with pytest.raises(RemoteError, match=rf"^{place}/x: cannot be used \(Could not connect.*\), 6 times: "):
-        files.read(place / "x")
+        paths.read(place / "x")
 
 
 @pytest.mark.parametrize("what", ["00000-of-00005.tfrecord", "00000-of-00005.tfrecord.index"])

@@ -6,58 +6,18 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import put
-from test_sources import idx
-from test_workers import wait_until
+from support.images import put
+from support.processes import wait_until
+from support.sources import idx
+from support.trainings import Log, Weights, finish, read, start, weights
 
 import ingest
-
-DRIVER = Path(__file__).parent / "logged_train.py"
-
-Weights = dict[str, bytes]
-
-
-class Log(NamedTuple):
-    """What a training wrote down, in order."""
-
-    records: list[int]
-    batches: list[str]
-    losses: list[float]
-
-
-def read(path: Path) -> Log:
-    lines = [line.partition(" ") for line in path.read_text().splitlines()] if path.exists() else []
-    of = {kind: [rest for head, _, rest in lines if head == kind] for kind in ("records", "batch", "step")}
-    return Log([int(n) for line in of["records"] for n in line.split()], of["batch"], [float(x) for x in of["step"]])
-
-
-def start(log: Path, *words: object, **environment: str) -> subprocess.Popen[bytes]:
-    with open(log.with_suffix(".err"), "ab") as errors:
-        return subprocess.Popen(
-            [sys.executable, str(DRIVER), *map(str, words)],
-            env={**os.environ, "LOG": str(log), **environment},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            start_new_session=True,
-        )
-
-
-def finish(training: subprocess.Popen[bytes], log: Path) -> None:
-    assert training.wait(120) == 0, log.with_suffix(".err").read_text()[-2000:]
-
-
-def weights(folder: Path) -> Weights:
-    """All variables of the last checkpoint, the optimiser's memory and the step among them."""
-    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(folder)))
-    return {name: np.asarray(reader.get_tensor(name)).tobytes() for name in reader.get_variable_to_shape_map()}
 
 
 class Case(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -10,34 +9,21 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import put
 from PIL import Image
-from test_train import one_line, train
+from support.images import put
+from support.trainings import COLOURS, coloured, digit, extracted, one_line, patches, train, used
 
 import ingest
-import train as command
-from ingest.dataset import Dataset
+from ingest.dataset.dataset import Dataset
 from ingest.jpeg import encode
-from ingest.views import file_view
-from models import runs, serving
-
-COLOURS = {
-    "blue": (60, 90, 200),
-    "cyan": (60, 190, 200),
-    "green": (70, 180, 70),
-    "grey": (130, 130, 130),
-    "purple": (160, 70, 180),
-    "red": (200, 70, 60),
-    "yellow": (200, 190, 70),
-}
+from ingest.loading.transforms import preprocess_file
+from models import run_dir, serving
 
 
 class Run(NamedTuple):
@@ -59,27 +45,6 @@ class Run(NamedTuple):
     @property
     def classes(self) -> list[str]:
         return sorted({key.split("/")[0] for key in self.files})
-
-
-def patches(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Smooth, and different from place to place: float [H, W, 1] from -60 to 60."""
-    coarse = Image.fromarray(rng.uniform(-60, 60, (5, 5)).astype(np.float32))
-    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))[:, :, None]
-
-
-def coloured(rng: np.random.Generator, colour: tuple[int, ...]) -> bytes:
-    height, width = rng.integers(40, 130, 2)
-    pixels = colour + patches(rng, height, width) + rng.normal(0, 8, (height, width, 3))
-    return encode(np.clip(pixels, 0, 255).astype(np.uint8), 92, "4:2:0" if rng.random() < 0.5 else "4:4:4")
-
-
-def digit(rng: np.random.Generator, label: int) -> bytes:
-    """A bright square in one of ten places; every third is larger than the network sees it."""
-    pixels = rng.integers(0, 60, (28, 28), np.uint8)
-    pixels[6 * (label // 4) + 4 :, 6 * (label % 4) + 3 :][:6, :6] = 255
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((28, 28) if rng.random() < 2 / 3 else (75, 63)).save(file, "JPEG", quality=92)
-    return file.getvalue()
 
 
 def trained(folder: Path, photos: dict[str, bytes], *words: object) -> Run:
@@ -175,28 +140,10 @@ def answers(colours: Run, digits: Run, tmp_path_factory: pytest.TempPathFactory)
     return {run.folder: np.load(place / f"{run.folder.parent.name}.npz") for run in (colours, digits)}
 
 
-def used(*words: object) -> tuple[int, str, str]:
-    """Code, stdout and stderr of train.py, in this process: what only uses a network may be called twice."""
-    out, err = io.StringIO(), io.StringIO()
-    with patch.object(sys, "argv", ["train.py", *map(str, words)]), redirect_stdout(out), redirect_stderr(err):
-        code = command.main()
-    return code, out.getvalue(), err.getvalue()
-
-
 def evaluated(place: Path, shards: Path) -> dict[str, Any]:
     code, out, err = used("--evaluate", "--eval-data", shards, "--init-from", place, "--workers", 0)
     assert code == 0, err
     return json.loads(out)
-
-
-def extracted(place: Path, shards: Path, out: Path) -> dict[str, np.ndarray]:
-    code, said, err = used("--features", shards, "--init-from", place, "--out", out, "--workers", 0)
-    assert code == 0, err
-    with np.load(out, allow_pickle=False) as file:
-        found = dict(file)
-    records, length = found["features"].shape
-    assert re.fullmatch(rf"{records} x {length} features of \w+: {re.escape(str(out))}\n", said)
-    return found
 
 
 def predicted(*words: object) -> dict[str, dict[str, float]]:
@@ -374,8 +321,8 @@ def test_a_network_is_found_in_all_that_a_training_leaves(digits: Run, tmp_path:
 def test_a_folder_that_was_moved_has_its_best(digits: Run, tmp_path: Path):
     shutil.copytree(digits.folder, tmp_path / "moved", copy_function=os.link)
     checkpoint = tmp_path / "moved" / "best" / f"model.ckpt-{digits.best['step']}"
-    assert runs.find(tmp_path / "moved").checkpoint == str(checkpoint)
-    assert runs.find(tmp_path / "moved" / "best").checkpoint == str(checkpoint)
+    assert run_dir.find(tmp_path / "moved").checkpoint == str(checkpoint)
+    assert run_dir.find(tmp_path / "moved" / "best").checkpoint == str(checkpoint)
 
 
 def test_an_exported_view_is_that_of_evaluation():
@@ -384,7 +331,7 @@ def test_an_exported_view_is_that_of_evaluation():
         pixels = 128 + patches(rng, height, width) * [1, -1, 0.5] + rng.normal(0, 5, (height, width, 3))
         for channels in (3, 1):
             data = encode(np.clip(pixels[:, :, :channels], 0, 255).astype(np.uint8), 90, "4:2:0")
-            ours, theirs = file_view(data, 32, channels), serving.view(tf.constant(data), 32, channels).numpy()
+            ours, theirs = preprocess_file(data, 32, channels), serving.view(tf.constant(data), 32, channels).numpy()
             assert (theirs.shape, theirs.dtype) == ((32, 32, channels), np.uint8)
             difference = np.abs(theirs.astype(int) - ours)
             assert difference.max() <= (0 if height == width == 32 else 1), (height, width, channels)

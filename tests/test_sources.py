@@ -8,17 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import put
+from support.images import put
+from support.sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 from ingest.errors import BadSampleError, SourceError
-from ingest.sources import NO_CLASS, Entry, open_source
-
-PIXELS = np.arange(12 * 5 * 4, dtype=np.uint8).reshape(12, 5, 4)
-LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 10], np.uint8)
-
-
-def idx(array: np.ndarray) -> bytes:
-    return struct.pack(f">I{array.ndim}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+from ingest.sources.base import NO_CLASS, Entry
+from ingest.sources.detect import open_source
 
 
 def declared(*dimensions: int) -> bytes:
@@ -27,7 +22,6 @@ def declared(*dimensions: int) -> bytes:
 
 
 MANY = 2**32 - 1
-IMAGES_NAME, LABELS_NAME = "t-images-idx3-ubyte", "t-labels-idx1-ubyte"
 
 
 def test_a_folder_of_classes(tmp_path: Path):

@@ -6,7 +6,6 @@ import bz2
 import csv
 import gzip
 import io
-import json
 import lzma
 import pickle
 import tarfile
@@ -19,54 +18,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import scipy.io
-from conftest import image_bytes, put
-from test_build import files_of
+from support.images import files_of, image_bytes, put
+from support.sources import as_parquet, as_tar_of_tars, by_class, parquet_of, tar_of
 
 import ingest
-from ingest import manifest
+from ingest.dataset import manifest
 from ingest.errors import BadSampleError, SourceError
-from ingest.sources import NO_CLASS, Entry, Source, open_source
-
-
-def tar_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def by_class(photos: dict[str, bytes]) -> dict[str, dict[str, bytes]]:
-    result: dict[str, dict[str, bytes]] = {}
-    for key, data in photos.items():
-        folder, name = key.split("/")
-        result.setdefault(folder, {})[name] = data
-    return result
-
-
-def parquet_of(photos: dict[str, bytes], names: list[str] | None, **options: object) -> bytes:
-    classes = names or sorted(by_class(photos))
-    rows = [{"bytes": data, "path": key} for key, data in photos.items()]
-    labels = [classes.index(key.split("/")[0]) for key in photos]
-    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    table = pa.table({"image": pa.array(rows, image), "label": pa.array(labels, pa.int64())})
-    if names:
-        info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
-        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=10, **options)
-    return buffer.getvalue()
+from ingest.sources.base import NO_CLASS, Entry, Source
+from ingest.sources.detect import open_source
 
 
 def as_folder(photos: dict[str, bytes], root: Path) -> Path:
     return put(root, photos)
-
-
-def as_tar_of_tars(photos: dict[str, bytes], root: Path) -> Path:
-    inner = {f"{name}.tar": tar_of(files) for name, files in by_class(photos).items()}
-    return put(root, {"ILSVRC2012_img_train.tar": tar_of(inner)}) / "ILSVRC2012_img_train.tar"
 
 
 def as_folder_of_tars(photos: dict[str, bytes], root: Path) -> Path:
@@ -96,12 +59,6 @@ def as_tsv_with_names(photos: dict[str, bytes], root: Path) -> Path:
     classes = sorted(by_class(photos))
     rows = [f"{key}\t{classes.index(key.split('/')[0])}\t{key.split('/')[0]}" for key in photos]
     return put(root, {**photos, "list.txt": ("\ufeff" + "\r\n".join(rows)).encode()}) / "list.txt"
-
-
-def as_parquet(photos: dict[str, bytes], root: Path) -> Path:
-    halves = [dict(list(photos.items())[i::2]) for i in range(2)]
-    names = sorted(by_class(photos))
-    return put(root, {f"train-0000{i}-of-00002.parquet": parquet_of(half, names) for i, half in enumerate(halves)})
 
 
 LAYOUTS = [

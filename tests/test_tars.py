@@ -16,14 +16,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import FORMATS, image_bytes, put
-from fuzz_tars import BLOCK, END, header, member, pax, tar_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.fuzz_tars import BLOCK, END, header, member, pax, tar_of
+from support.images import FORMATS, image_bytes, put
 
 import ingest
 from ingest.errors import BadSampleError, SourceError
-from ingest.sources import NO_CLASS, Source, open_source
+from ingest.sources.base import NO_CLASS, Source
+from ingest.sources.detect import open_source
 
 LINK = "a link, not a regular file"
 NO_FILE = "a device, a pipe or a sparse file, not a regular file"

@@ -12,16 +12,16 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from conftest import FORMATS, image_bytes, put
 from hypothesis import given
 from hypothesis import strategies as st
+from support.images import FORMATS, image_bytes, put
 
 import ingest
-from ingest import files, progress, terminal
 from ingest.cli import guarded, main
 from ingest.errors import IngestError, OptionError
-from ingest.synth import SynthOptions, synthesize
-from ingest.verify import verify
+from ingest.system import paths, progress, terminal
+from ingest.tools.synthesize import SynthOptions, synthesize
+from ingest.tools.verify import verify
 
 ROOT = Path(__file__).parent.parent
 
@@ -168,7 +168,7 @@ def test_streams_that_are_missing_or_closed_are_no_error(monkeypatch: pytest.Mon
     for stream in (None, closed):
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setattr(sys, "stderr", stream)
-        assert guarded("x", lambda: terminal.say("text")) == 0
+        assert guarded("x", lambda: terminal.print_results("text")) == 0
         with progress.bar(1, "x") as bar:
             bar.update(1)
 
@@ -176,7 +176,7 @@ def test_streams_that_are_missing_or_closed_are_no_error(monkeypatch: pytest.Mon
 def test_what_an_encoding_lacks_is_escaped(monkeypatch: pytest.MonkeyPatch):
     buffer = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="ascii"))
-    terminal.say("Zürich")
+    terminal.print_results("Zürich")
     assert buffer.getvalue() == b"Z\\xfcrich\n"
 
 
@@ -201,11 +201,11 @@ def test_home_is_home_in_quotes_and_from_python(tmp_path: Path, monkeypatch: pyt
     assert main(["inspect", "~/shards", "--workers", "0", "--json", "~/r.json", "--sheet", "~/s.png"]) == 0
     assert {"photos", "shards", "r.json", "s.png"} == {path.name for path in (tmp_path / "home").iterdir()}
     assert [path.name for path in (tmp_path / "here").rglob("*")] == ["~"]
-    assert files.place("./~") == tmp_path / "here" / "~"
-    assert files.place(files.place("./~")) == tmp_path / "here" / "~"
-    assert files.place("a/~") == Path("a/~")
-    assert files.place("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
-    assert files.place("~root") == Path("~root").expanduser()
+    assert paths.parse_path("./~") == tmp_path / "here" / "~"
+    assert paths.parse_path(paths.parse_path("./~")) == tmp_path / "here" / "~"
+    assert paths.parse_path("a/~") == Path("a/~")
+    assert paths.parse_path("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+    assert paths.parse_path("~root") == Path("~root").expanduser()
 
 
 def test_a_file_to_write_is_on_this_machine(capsys: pytest.CaptureFixture[str]):

@@ -12,39 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import put
-from test_sources import idx
-from test_workers import processes_of, wait_until
-
-import ingest
-
-ROOT = Path(__file__).parent.parent
-
-
-def train(*words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def one_line(text: str) -> str:
-    lines = [line for line in text.replace("\r", "\n").splitlines() if line and "images/s" not in line]
-    assert len(lines) == 1, text
-    return lines[0]
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes that are easy to tell apart: a bright square in one of ten places of a grey image."""
-    folder = tmp_path_factory.mktemp("digits")
-    labels = np.arange(200, dtype=np.uint8) % 10
-    pixels = np.random.default_rng(0).integers(0, 60, (200, 28, 28), np.uint8)
-    for image, label in zip(pixels, labels):
-        image[6 * (label // 4) + 4 :, 6 * (label % 4) + 3 :][:6, :6] = 255
-    put(folder / "idx", {"images-idx3-ubyte": idx(pixels), "labels-idx1-ubyte": idx(labels)})
-    ingest.build_shards(folder / "idx", folder / "shards", format="tfrecord", workers=0)
-    return folder / "shards"
+from support.images import put
+from support.processes import processes_of, wait_until
+from support.trainings import ROOT, one_line, train
 
 
 def test_a_network_learns_is_evaluated_and_goes_on(digits: Path, tmp_path: Path):

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from conftest import put
-from test_serving import COLOURS, coloured, digit, extracted, used
-from test_train import one_line, train
+from support.images import put
+from support.trainings import COLOURS, coloured, digit, extracted, one_line, train, used
 
 import ingest
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import FORMATS, image_bytes, put
-from test_build import files_of
+from support.images import FORMATS, files_of, image_bytes, put
 
 import ingest
-from ingest import formats, manifest, sample
-from ingest.dataset import Dataset
+from ingest import formats
+from ingest.dataset import manifest
+from ingest.dataset.dataset import Dataset
 from ingest.errors import ManifestError, RecordError, SourceError
-from ingest.verify import Damage, verify
+from ingest.packing import resumable
+from ingest.record import parse, serialize
+from ingest.tools.verify import Corruption, verify
 
 FLIPS = int(os.environ.get("INGEST_FLIPS", "40"))
 CUTS = int(os.environ.get("INGEST_CUTS", "16"))
@@ -31,8 +33,8 @@ def copy(request: pytest.FixtureRequest, shards: dict[str, Path], tmp_path: Path
 def records_in(folder: Path, name: str) -> list[tuple[range, str]]:
     """The bytes of each record of a shard, and its key."""
     shard = formats.open(name.split(".")[-1], folder / name)
-    places = [shard.place(i) for i in range(len(shard))]
-    keys = [sample.unpack(shard.get(i)).key for i in range(len(shard))]
+    places = [shard.location(i) for i in range(len(shard))]
+    keys = [parse(shard.get(i)).key for i in range(len(shard))]
     return [(range(p.offset, p.offset + p.size_bytes), key) for p, key in zip(places, keys, strict=True)]
 
 
@@ -173,7 +175,7 @@ def test_images_that_cannot_be_decoded_are_found_on_demand(copy: Path):
     """Sums that match prove nothing of an image that a broken program wrote."""
     known = ingest.load_manifest(copy)
     dataset = Dataset(copy)
-    records = [sample.unpack(dataset.payload(i)) for i in dataset.ranges()[0]]
+    records = [parse(dataset.payload(i)) for i in dataset.ranges()[0]]
     wrong = [
         records[0]._replace(encoded=bytes(records[0].encoded)[:-300]),
         records[1]._replace(height=1),
@@ -181,12 +183,10 @@ def test_images_that_cannot_be_decoded_are_found_on_demand(copy: Path):
         *records[3:],
     ]
     name = known.shards[0].name
-    formats.write(known.format, copy / name, map(sample.pack, wrong))
+    formats.write(known.format, copy / name, map(serialize, wrong))
     from dataclasses import replace
 
-    from ingest import output
-
-    described = output.describe(copy / name, len(wrong))
+    described = resumable.describe(copy / name, len(wrong))
     manifest.save(replace(known, shards=(described, *known.shards[1:])), copy)
     assert verify(copy, workers=0).damages == ()
     found = verify(copy, decode=True, workers=2).damages
@@ -211,5 +211,5 @@ def test_training_on_damaged_data_names_shard_record_byte_and_key(copy: Path):
 
 
 def test_a_damage_reads_well():
-    assert str(Damage("a.lmdb", 3, 17, "n01/x.JPEG", "gone")) == "a.lmdb, record 3, byte 17, key 'n01/x.JPEG': gone"
-    assert str(Damage("a.lmdb", None, None, None, "gone")) == "a.lmdb: gone"
+    assert str(Corruption("a.lmdb", 3, 17, "n01/x.JPEG", "gone")) == "a.lmdb, record 3, byte 17, key 'n01/x.JPEG': gone"
+    assert str(Corruption("a.lmdb", None, None, None, "gone")) == "a.lmdb: gone"

@@ -1,299 +1,58 @@
-"""How records lie in a file. Each module here is one format; it frames opaque bytes and knows nothing of images.
+"""How records lie in a file. A format frames opaque bytes and knows nothing of images.
 
-A shard is two files: NAME, as its format has it, and NAME.index, where each payload lies and its checksum. With the
+A shard is two files: NAME, as its format has it, and NAME.index, where each record lies and its checksum. With the
 index every format is read in the same way: mapped into memory, at random, and checked.
 
-To add a format, add a module with three functions:
+shard.py     what all formats have in common: a shard is written whole, opened, checked
+index.py     the file NAME.index
+tfrecord.py  a format
+lmdb.py      a format
 
-    write(path, payloads) -> None     write a file of any number of payloads, bytes each; OSError if that fails
-    find(data) -> places              a Place for each payload in a file's bytes, in order, by what the format itself
-                                      says; RecordError, saying what is wrong and at which byte, where it is damaged
-    fits(data, index) -> bool         whether an index has the places that the format itself says, as far as that can be
-                                      told without reading the payloads
-
-A file's bytes are a function of its payloads alone.
+To add a format, add a module. ``shard.Format`` says what it holds.
 """
 
-from __future__ import annotations
-
-import importlib
-import mmap
-import pkgutil
-import struct
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple, Protocol, cast
-
-import numpy as np
-from crc32c import crc32c
-
-from ingest import atomic, files
-from ingest.errors import RecordError
-from ingest.sample import Buffer
-
-NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
-"""All formats; a shard file's suffix is its format's name."""
-
-INDEX_SUFFIX = ".index"
-
-MAX_RECORDS = 10**8
-"""Of a shard: LMDB's keys have eight digits."""
-
-_INDEX = np.dtype([("offset", "<u8"), ("size", "<u4"), ("crc", "<u4")])
-_SEAL = struct.Struct("<I")
-
-_WRONG_SUM = "its data do not match their checksum"
-
-
-class Place(NamedTuple):
-    """Where a payload lies in its file, in bytes, and its crc32c."""
-
-    offset: int
-    size_bytes: int
-    crc: int
-
-
-class Written(NamedTuple):
-    """Size and SHA-256 of a shard that was written."""
-
-    size_bytes: int
-    sha256: str
-
-
-class Fault(NamedTuple):
-    """Something wrong in a shard: in which record and from which byte of the file on, where that is known."""
-
-    record: int | None
-    byte: int | None
-    problem: str
-
-
-class Format(Protocol):
-    """What a module here offers; the last two where its shards can be remote."""
-
-    write: Callable[[Path, Iterable[bytes]], None]
-    find: Callable[[memoryview], Iterator[Place]]
-    fits: Callable[[memoryview | files.Ranges, np.ndarray], bool]
-    frame: Callable[[Place], slice]
-    framed: Callable[[Buffer, Place], Buffer | None]
-
-
-class Shard:
-    """A shard open for reading: mapped into memory, or remote. Buffers that ``get`` gave are valid until ``close``."""
-
-    def __init__(self, data: memoryview | files.Ranges, index: np.ndarray):
-        self._data, self._index = data, index
-        self.is_mapped = isinstance(data, memoryview)
-        self._map = data.obj if isinstance(data, memoryview) and isinstance(data.obj, mmap.mmap) else None
-        self._is_checked = bytearray(len(index))
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def get(self, i: int) -> Buffer:
-        """Record ``i`` as a view of the file. Raises RecordError where it does not match its checksum.
-
-        That is checked when the record is first asked for: what was read from the disk does not change in memory.
-        """
-        payload = self.unchecked(i)
-        if not self._is_checked[i]:
-            if crc32c(payload) != self.place(i).crc:
-                raise RecordError(_WRONG_SUM)
-            self._is_checked[i] = True
-        return payload
-
-    def unchecked(self, i: int) -> Buffer:
-        """Record ``i`` as it is. Raises RecordError where its file has been cut short since it was opened."""
-        offset, size_bytes, _ = self.place(i)
-        return self._bytes(slice(offset, offset + size_bytes))
-
-    def place(self, i: int) -> Place:
-        """Where record ``i`` lies."""
-        return Place(*self._index[i].item())
-
-    def close(self) -> None:
-        """Let go of the file; it is unmapped when nobody holds a view of it any more."""
-        self._data, self._map = memoryview(b""), None
-
-    def _bytes(self, part: slice) -> Buffer:
-        # Beyond the end of its file, mapped memory kills the process that reads it.
-        if self._map is not None and self._map.size() < len(self._data):
-            raise RecordError(f"the file was cut short while it was read, to {self._map.size()} bytes")
-        return self._data[part]
-
-
-class _Fetched(Shard):
-    """A shard of a remote dataset: no index is trusted; a record counts if the format's own frame around it says so."""
-
-    def __init__(self, kind: Format, data: memoryview | files.Ranges, index: np.ndarray):
-        super().__init__(data, index)
-        self._kind = kind
-
-    def get(self, i: int) -> Buffer:
-        """Record ``i``. A remote one is checked whenever it is read, and read again where it is not right."""
-        return self.unchecked(i) if self._is_checked[i] else self._framed(i)
-
-    def _framed(self, i: int) -> Buffer:
-        place, last = self.place(i), None
-        for pause in (None,) if self.is_mapped else (*files.pauses(), None):
-            frame = self._bytes(self._kind.frame(place))
-            payload = self._kind.framed(frame, place)
-            if payload is not None and crc32c(payload) == place.crc:
-                self._is_checked[i] = self.is_mapped
-                return payload
-            if pause is None or frame == last:
-                break
-            last = frame
-            time.sleep(pause)
-        raise RecordError(_WRONG_SUM)
-
-
-def load(name: str) -> Format:
-    """The module of the format ``name``, one of NAMES; its library is imported only now."""
-    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
-
-
-def write(name: str, path: Path, payloads: Iterable[bytes]) -> Written:
-    """Write a shard and its index in the format ``name``, each whole or not at all. Raises OSError."""
-    kind = load(name)
-    with atomic.replacing(path) as temporary:
-        kind.write(temporary, payloads)
-        index = _sealed(kind.find(mapped(temporary)))
-        written = Written(temporary.stat().st_size, files.sha256(temporary))
-    atomic.write(index_path(path), index)
-    return written
-
-
-def open(name: str, path: Path) -> Shard:
-    """Open a shard of the format ``name``. An index that is missing, damaged or another file's is made again.
-
-    Raises OSError, or RecordError where there is no index and the file's own structure is damaged.
-    """
-    return Shard(*_opened(name, path))
-
-
-def open_copy(name: str, path: Path) -> Shard:
-    """Open the local copy of a remote shard. Raises what ``open`` does."""
-    return _Fetched(load(name), *_opened(name, path))
-
-
-def _opened(name: str, path: Path) -> tuple[memoryview, np.ndarray]:
-    data = mapped(path)
-    index = load_index(path, len(data))
-    if index is None or not load(name).fits(data, index):
-        content = _sealed(load(name).find(data))
-        # A dataset that cannot be written to is read all the same.
-        with suppress(OSError):
-            atomic.write(index_path(path), content)
-        index = _unsealed(content)
-    return data, cast(np.ndarray, index)
-
-
-def open_remote(name: str, path: Path, size_bytes: int, records: int) -> Shard:
-    """Open a remote shard; each record is fetched when it is read. Raises RecordError for its index, RemoteError."""
-    try:
-        content = files.read(index_path(path), 0, index_bytes(records) + 1)
-    except FileNotFoundError as error:
-        raise RecordError(f"its index {index_path(path).name} is missing") from error
-    index = _unsealed(content) if len(content) == index_bytes(records) else None
-    data = files.Ranges(path, size_bytes)
-    if index is None or not load(name).fits(data, index):
-        raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard")
-    return _Fetched(load(name), data, index)
-
-
-def find_faults(name: str, path: Path) -> Iterator[Fault]:
-    """Everything wrong in a shard that its checksums, its own structure and its index tell. Raises OSError.
-
-    An index that cannot be read is none of these faults: ``load_index`` tells.
-    """
-    data = mapped(path)
-    index = load_index(path, len(data))
-    known = [Place(*row) for row in index.tolist()] if index is not None else []
-    found = 0
-    try:
-        for place in load(name).find(data):
-            expected = place if index is None else known[found] if found < len(known) else None
-            # A format without checksums says of damaged data what they are now.
-            if not _is_sound(data, place) or (expected and place[:2] == expected[:2] and not _is_sound(data, expected)):
-                yield Fault(found, place.offset, _WRONG_SUM)
-            elif place != expected:
-                yield Fault(found, place.offset, "its place or checksum is not what the index says")
-            found += 1
-    except RecordError as error:
-        yield Fault(found, known[found].offset if found < len(known) else None, str(error))
-        # Behind a break in the structure only the index knows where records lie.
-        for i in range(found + 1, len(known)):
-            if not _is_sound(data, known[i]):
-                yield Fault(i, known[i].offset, _WRONG_SUM)
-        return
-    if found < len(known):
-        yield Fault(found, known[found].offset, f"the index has {len(known)} records, the shard {found}")
-
-
-def _is_sound(data: memoryview, place: Place) -> bool:
-    return crc32c(data[place.offset : place.offset + place.size_bytes]) == place.crc
-
-
-def load_index(path: Path, size_bytes: int) -> np.ndarray | None:
-    """The index of the shard ``path``, or None where it is missing, damaged, or of a file longer than this one."""
-    # In both formats a record takes as much in its shard as in the index, without its payload.
-    max_bytes = min(size_bytes + _SEAL.size, index_bytes(MAX_RECORDS))
-    try:
-        index = _unsealed(files.read_small(index_path(path), max_bytes))
-    except OSError:
-        return None
-    if index is None:
-        return None
-    offset, size = index["offset"], index["size"]
-    # Not their sum, which may be beyond 64 bits.
-    is_within = (offset <= size_bytes) & (size <= size_bytes - np.minimum(offset, size_bytes))
-    return index if is_within.all() else None
-
-
-def rewrite_index(name: str, path: Path) -> bool:
-    """Make the index of a sound shard again; whether it was another before."""
-    content = _sealed(load(name).find(mapped(path)))
-    with suppress(OSError):
-        if files.read_small(index_path(path), len(content)) == content:
-            return False
-    atomic.write(index_path(path), content)
-    return True
-
-
-def index_path(path: Path) -> Path:
-    """The index beside a shard."""
-    return path.with_name(path.name + INDEX_SUFFIX)
-
-
-def index_bytes(records: int) -> int:
-    """The size of the index of so many records."""
-    return records * _INDEX.itemsize + _SEAL.size
-
-
-def mapped(path: Path) -> memoryview:
-    """The bytes of a regular file, mapped into memory. Raises OSError."""
-    with files.open_regular(path) as file:
-        # Nothing cannot be mapped.
-        is_empty = file.seek(0, 2) == 0
-        return memoryview(b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
-def _sealed(places: Iterator[Place]) -> bytes:
-    content = np.fromiter(map(_indexable, places), _INDEX).tobytes()
-    return content + _SEAL.pack(crc32c(content))
-
-
-def _indexable(place: Place) -> Place:
-    if place.size_bytes >= 2**32:
-        raise RecordError(f"byte {place.offset}: a record of {place.size_bytes} bytes, more than an index can say")
-    return place
-
-
-def _unsealed(content: bytes) -> np.ndarray | None:
-    rows, seal = content[: -_SEAL.size], content[-_SEAL.size :]
-    if len(rows) % _INDEX.itemsize or seal != _SEAL.pack(crc32c(rows)):
-        return None
-    return np.frombuffer(rows, _INDEX)
+from ingest.formats.index import (
+    INDEX_SUFFIX,
+    MAX_RECORDS,
+    RecordLocation,
+    index_bytes,
+    index_path,
+    load_index,
+)
+from ingest.formats.shard import (
+    NAMES,
+    Format,
+    Shard,
+    ShardFault,
+    Written,
+    find_faults,
+    load,
+    mapped,
+    open,
+    open_copy,
+    open_remote,
+    rewrite_index,
+    write,
+)
+
+__all__ = [
+    "INDEX_SUFFIX",
+    "MAX_RECORDS",
+    "NAMES",
+    "Format",
+    "RecordLocation",
+    "Shard",
+    "ShardFault",
+    "Written",
+    "find_faults",
+    "index_bytes",
+    "index_path",
+    "load",
+    "load_index",
+    "mapped",
+    "open",
+    "open_copy",
+    "open_remote",
+    "rewrite_index",
+    "write",
+]

@@ -24,9 +24,9 @@ import lmdb
 import numpy as np
 from crc32c import crc32c
 
-from ingest.compiled import compiled
 from ingest.errors import RecordError
-from ingest.formats import MAX_RECORDS, Place
+from ingest.formats import MAX_RECORDS, RecordLocation
+from ingest.system.jit import jit
 
 _COMMIT_BYTES = 64 * 2**20
 """Payload bytes in a transaction: what a writer holds in memory."""
@@ -56,11 +56,11 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
         raise OSError(*((errno.ENOSPC, "No space left on device") if is_full else (errno.EIO, str(error)))) from error
 
 
-def find(data: memoryview) -> Iterator[Place]:
+def find(data: memoryview) -> Iterator[RecordLocation]:
     """Where each payload lies, by the tree. Raises RecordError where it is damaged."""
     snapshot, places = _places(data)
     for start, size in places.tolist():
-        yield Place(start, size, crc32c(data[start : start + size]))
+        yield RecordLocation(start, size, crc32c(data[start : start + size]))
     if len(places) != snapshot.records:
         raise RecordError("the next record is not in the tree, or not whole: a page is damaged, or the file cut short")
 
@@ -107,7 +107,7 @@ def _places(data: memoryview) -> tuple[_Snapshot, np.ndarray]:
     return snapshot, _walk(np.frombuffer(data, np.uint8), snapshot.page_bytes, root, snapshot.depth, snapshot.records)
 
 
-@compiled
+@jit
 def _walk(data: np.ndarray, page_bytes: int, root: int, depth: int, records: int) -> np.ndarray:
     """Where the values below the page ``root`` begin, and their sizes, int64 [values, 2]; up to the first that is not
     sound: whose key is not its number, which ends behind the file, or whose page is no page or was met before. One more
@@ -158,7 +158,7 @@ def _walk(data: np.ndarray, page_bytes: int, root: int, depth: int, records: int
     return found[:n]
 
 
-@compiled
+@jit
 def _is_key(data: np.ndarray, node: int, number: int) -> bool:
     """Whether a node's key is the decimal digits of ``number``."""
     if _number(data, node + 6, 2) != _KEY_BYTES:
@@ -170,7 +170,7 @@ def _is_key(data: np.ndarray, node: int, number: int) -> bool:
     return number == 0
 
 
-@compiled
+@jit
 def _number(data: np.ndarray, at: int, size: int) -> int:
     """A little-endian number of ``size`` bytes; of eight, one that may be below zero."""
     result = np.int64(0)

@@ -18,8 +18,8 @@ import numpy as np
 from crc32c import crc32c
 
 from ingest.errors import RecordError
-from ingest.formats import Place
-from ingest.sample import Buffer
+from ingest.formats import RecordLocation
+from ingest.record import Buffer
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -39,7 +39,7 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
             file.write(_CRC.pack(_masked(crc32c(payload))))
 
 
-def find(data: memoryview) -> Iterator[Place]:
+def find(data: memoryview) -> Iterator[RecordLocation]:
     """Where each payload lies. Raises RecordError where the records do not follow one another to the end."""
     at = 0
     while at < len(data):
@@ -50,7 +50,7 @@ def find(data: memoryview) -> Iterator[Place]:
         end = start + _LENGTH.unpack(length)[0]
         if end + _CRC.size > len(data):
             raise RecordError(f"byte {at}: the file is cut short: it ends before the record does")
-        yield Place(start, end - start, _unmasked(_CRC.unpack_from(data, end)[0]))
+        yield RecordLocation(start, end - start, _unmasked(_CRC.unpack_from(data, end)[0]))
         at = end + _CRC.size
 
 
@@ -61,13 +61,13 @@ def fits(data: Sized, index: np.ndarray) -> bool:
     return bool(np.array_equal(np.append(starts, len(data)), np.append(0, ends)))
 
 
-def frame(place: Place) -> slice:
+def frame(place: RecordLocation) -> slice:
     """The bytes of a record of which ``place`` says where the payload is."""
     start = max(0, place.offset - _BEFORE)
     return slice(start, place.offset + place.size_bytes + _CRC.size)
 
 
-def framed(data: Buffer, place: Place) -> Buffer | None:
+def framed(data: Buffer, place: RecordLocation) -> Buffer | None:
     """The payload in the bytes of a record, or None where they are none whose payload is at ``place``."""
     length = _LENGTH.pack(place.size_bytes)
     before = length + _CRC.pack(_masked(crc32c(length)))

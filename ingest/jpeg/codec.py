@@ -15,10 +15,10 @@ import simplejpeg
 from PIL import Image
 
 from ingest.errors import BadSampleError
-from ingest.jpeg import kinds, orientation
+from ingest.jpeg import orientation, signatures
+from ingest.jpeg.crop import JpegCrop, Region, crop_jpeg
 from ingest.jpeg.markers import MAX_PIXELS, SOF0, SOF1, SOF2, read_header
-from ingest.jpeg.region import Cut, Region, cut_region
-from ingest.sample import Buffer
+from ingest.record import Buffer
 
 # Not all that Pillow reads: EPS, for one, it hands to a program of the machine's.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -72,12 +72,12 @@ def _decode(data: Buffer, channels: int, min_height: int, min_width: int, strict
 
 def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region) -> np.ndarray:
     """Decode a region of a JPEG with restart ``segments``, and little more: uint8 [region.height, region.width,
-    channels], equal to that part of what decode() gives. Errors are those of decode() and of cut_region()."""
-    return decode_cut(cut_region(data, segments, region), channels, region)
+    channels], equal to that part of what decode() gives. Errors are those of decode() and of crop_jpeg()."""
+    return decode_cut(crop_jpeg(data, segments, region), channels, region)
 
 
-def decode_cut(cut: Cut, channels: int, region: Region) -> np.ndarray:
-    """The pixels of ``region`` of what cut_region() gave for it: uint8 [region.height, region.width, channels]."""
+def decode_cut(cut: JpegCrop, channels: int, region: Region) -> np.ndarray:
+    """The pixels of ``region`` of what crop_jpeg() gave for it: uint8 [region.height, region.width, channels]."""
     pixels = decode(cut.encoded.data, channels)
     return pixels[cut.top : cut.top + region.height, cut.left : cut.left + region.width]
 
@@ -102,16 +102,16 @@ class Decoded(NamedTuple):
 
 def decode_any(data: bytes) -> Decoded:
     """The pixels of any image file that Pillow reads. Raises BadSampleError where it cannot be decoded to its end."""
-    if reason := kinds.refusal(data):
+    if reason := signatures.refusal(data):
         raise BadSampleError(reason)
     try:
         with warnings.catch_warnings(), _silent(data):
             warnings.simplefilter("ignore")
-            _refuse_large(Image.open(io.BytesIO(data), formats=FORMATS))
+            _check_size(Image.open(io.BytesIO(data), formats=FORMATS))
             # Checks PNG's sums, which reading the pixels does not.
             Image.open(io.BytesIO(data), formats=FORMATS).verify()
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            _refuse_raw(image)
+            _check_not_raw(image)
             kind = f"{image.format} {image.mode}"
             return Decoded(_to_rgb_or_grey(image), kind, _orientation(image))
     except Image.DecompressionBombError as error:
@@ -153,11 +153,11 @@ def _silent(data: bytes) -> Iterator[None]:
             os.close(stderr)
 
 
-def _refuse_raw(image: Image.Image) -> None:
+def _check_not_raw(image: Image.Image) -> None:
     """Refuse cameras' raw images that are TIFFs: what Pillow would read of them is their thumbnail."""
     tags = getattr(image, "tag_v2", {})
     if _DNG_VERSION in tags or (tags.get(_SUBFILE) == _THUMBNAIL and _SUB_IMAGES in tags):
-        raise BadSampleError(kinds.raw_refusal())
+        raise BadSampleError(signatures.raw_refusal())
 
 
 def _orientation(image: Image.Image) -> int:
@@ -168,7 +168,7 @@ def _orientation(image: Image.Image) -> int:
         return orientation.AS_STORED
 
 
-def _refuse_large(image: Image.Image) -> None:
+def _check_size(image: Image.Image) -> None:
     if image.width * image.height > _MAX_PIXELS:
         raise BadSampleError(f"{image.width} x {image.height} pixels are more than the limit of {_MAX_PIXELS}")
 

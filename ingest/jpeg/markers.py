@@ -144,7 +144,7 @@ def read_header(data: bytes) -> Header:
     while segment := next_segment(data, at):
         marker, payload, at, _ = segment
         if marker in FRAMES:
-            refuse_second_frame(frame)
+            check_single_frame(frame)
             frame = segment
         elif marker == DRI:
             has_restarts = any(payload)
@@ -192,7 +192,7 @@ def read_header(data: bytes) -> Header:
     )
 
 
-def refuse_second_frame(first: object) -> None:
+def check_single_frame(first: object) -> None:
     """Raise BadSampleError if there was a ``first`` frame header: decoders refuse another."""
     if first:
         raise BadSampleError("a JPEG with two frame headers")
@@ -212,7 +212,7 @@ def with_known_colors(data: bytes, header: Header) -> tuple[bytes, Header]:
     return data, header._replace(adobe=data[header.adobe_at : header.adobe_at + len(header.adobe or b"")])
 
 
-def refuse_many_scans(data: bytes, header: Header) -> None:
+def check_scan_count(data: bytes, header: Header) -> None:
     """Raise BadSampleError where a JPEG has so many scans that decoding it would take too long."""
     # In coded data no such bytes can be: what is counted too much are thumbnails, in files of a few scans. To count
     # takes 4 % of the time of packing: not where there are too few bytes for too many scans.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ingest.errors import BadSampleError
-from ingest.jpeg import entropy
+from ingest.jpeg import huffman
 from ingest.jpeg.markers import EOI, PROGRESSIVE, SOS, START, Header, next_marker, next_segment
 
 _UNSEEN = -1
@@ -21,7 +21,7 @@ _SMOOTHED = 10
 """Coefficients of a block that libjpeg estimates where it does not know them to their last bit."""
 
 
-class OddScanError(Exception):
+class UnsupportedScanError(Exception):
     """The coded data are not what a plain JPEG's are: it is for the decoder to say whether they are damaged.
 
     Its string names what is odd, if it can be named.
@@ -42,8 +42,8 @@ class Scan(NamedTuple):
     def mode(self) -> int:
         """How entropy.decode_scan is to read a progressive scan."""
         if self.first == 0:
-            return entropy.DC_REFINE if self.high else entropy.DC_FIRST
-        return entropy.AC_REFINE if self.high else entropy.AC_FIRST
+            return huffman.DC_REFINE if self.high else huffman.DC_FIRST
+        return huffman.AC_REFINE if self.high else huffman.AC_FIRST
 
 
 def read_scan(payload: bytes, header: Header) -> Scan:
@@ -57,7 +57,7 @@ def read_scan(payload: bytes, header: Header) -> Scan:
         require(name in names[i:] and tables >> 4 < 4 and tables & 15 < 4)
         component = names.index(name, i)
         require(all(component != other for other, _, _ in members))
-        members.append((component, (tables >> 4) * entropy.TABLE, (4 + (tables & 15)) * entropy.TABLE))
+        members.append((component, (tables >> 4) * huffman.TABLE, (4 + (tables & 15)) * huffman.TABLE))
     first, last, bits = payload[-3:]
     if header.frame not in PROGRESSIVE:
         first, last, bits = 0, 63, 0  # what sequential scans say here has no meaning
@@ -98,7 +98,7 @@ class Coverage:
             raise BadSampleError("not decodable to the end: it ends before its last scan")
         require(self._is_progressive)
         if any(any(known[1:_SMOOTHED]) for known in self._known):
-            raise OddScanError("progressive without its last scans")
+            raise UnsupportedScanError("progressive without its last scans")
 
 
 def check_scans(data: bytes, header: Header) -> None:
@@ -116,11 +116,11 @@ def check_scans(data: bytes, header: Header) -> None:
                 coverage.note(read_scan(segment.payload, header))
                 at = next_marker(data, at)
         coverage.check(had_end=segment is not None)
-    except OddScanError:
+    except UnsupportedScanError:
         return
 
 
 def require(condition: bool) -> None:
     """Raise OddScanError if a condition does not hold."""
     if not condition:
-        raise OddScanError
+        raise UnsupportedScanError

@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest import files
 from ingest.errors import BadSampleError, SourceError
-from ingest.sample import Sample
-from ingest.sources import NO_CLASS, Entries, Entry, Source, junk
+from ingest.record import Sample
+from ingest.sources import ignored
+from ingest.sources.base import NO_CLASS, Entries, Entry, Source
+from ingest.system import paths
 
 MAX_PATHS = 1000
 """By how many paths a folder may be reached: links that lead to links soon multiply beyond any number."""
@@ -37,9 +38,9 @@ class FolderReader:
 def read_file(path: Path) -> bytes:
     """The bytes of an image file. Raises BadSampleError where it is no file, SourceError where it cannot be read."""
     try:
-        if not files.is_remote(path) and not stat.S_ISREG(path.stat().st_mode):
+        if not paths.is_remote(path) and not stat.S_ISREG(path.stat().st_mode):
             raise BadSampleError("not a regular file")
-        return files.read(path)
+        return paths.read(path)
     except OSError as error:
         why = error.strerror or error
         raise SourceError(f"{path}: cannot be read ({why}): mend it, then start again") from error
@@ -53,12 +54,12 @@ def open_folder(path: Path) -> Source | None:
     """
     if not path.is_dir():
         return None
-    found = _Bucket(path) if files.is_remote(path) else _Walk(path)
+    found = _Bucket(path) if paths.is_remote(path) else _Walk(path)
     classes = tuple(sorted(name for name in found.folders if _is_class(name)))
     labels = {name: label for label, name in enumerate(classes)}
     entries = Entries(Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in found)
-    refuse_unreadable(path, found.unreadable)
-    _refuse_wrong_level(path, classes, entries)
+    check_readable(path, found.unreadable)
+    _check_level(path, classes, entries)
     return Source(
         classes, entries, FolderReader(path), passed_over=found.passed_over, shared_folders=found.shared_folders
     )
@@ -69,7 +70,7 @@ def can_be_read(path: str | Path) -> bool:
     return os.access(path, os.R_OK)
 
 
-def refuse_unreadable(root: Path, names: Collection[str]) -> None:
+def check_readable(root: Path, names: Collection[str]) -> None:
     """Raise one SourceError for all files ``names`` below ``root``, which cannot be read, if there are any."""
     if names:
         first = ", ".join(f"{name} ({_why_unreadable(root / name)})" for name in [*names][:_SHOWN])
@@ -81,13 +82,13 @@ def refuse_unreadable(root: Path, names: Collection[str]) -> None:
 def count_beside(folder: Path, used: Collection[Path], rule: str) -> Counter[str]:
     """Count the files below ``folder`` that are not ``used``, by the rule for junk or else by ``rule``."""
     counts: Counter[str] = Counter()
-    if files.is_remote(folder):
-        counts.update(junk.rule(name) or rule for name in files.names_in(folder) if folder / name not in used)
+    if paths.is_remote(folder):
+        counts.update(ignored.rule(name) or rule for name in paths.list_dir(folder) if folder / name not in used)
         return counts
     with os.scandir(folder) as found:
         for entry in found:
             if folder / entry.name not in used:
-                counts[junk.rule(entry.name) or rule] += _count(entry)
+                counts[ignored.rule(entry.name) or rule] += _count(entry)
     return +counts
 
 
@@ -95,7 +96,7 @@ class _Bucket:
     """All files below a remote folder."""
 
     def __init__(self, root: Path):
-        self._keys = files.names_below(root)
+        self._keys = paths.list_tree(root)
         self.passed_over: Counter[str] = Counter()
         self.unreadable: list[str] = []
         self.shared_folders: dict[str, str] = {}
@@ -103,7 +104,7 @@ class _Bucket:
 
     def __iter__(self) -> Iterator[str]:
         for key in self._keys:
-            rule = next(filter(None, map(junk.rule, key.split("/"))), None)
+            rule = next(filter(None, map(ignored.rule, key.split("/"))), None)
             if rule:
                 self.passed_over[rule] += 1
             else:
@@ -171,7 +172,7 @@ class _Walk:
         with os.scandir(self._root + prefix) as found:
             for entry in found:
                 name, is_folder = prefix + entry.name, _is_folder(entry)
-                if rule := junk.rule(entry.name):
+                if rule := ignored.rule(entry.name):
                     self.passed_over[rule] += _count(entry)
                 elif is_folder:
                     names.append(f"{name}/")
@@ -187,7 +188,7 @@ class _Walk:
 
 
 def _is_class(folder: str) -> bool:
-    return not folder.startswith(".") and junk.rule(folder) is None
+    return not folder.startswith(".") and ignored.rule(folder) is None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -215,7 +216,7 @@ def _why_unreadable(path: Path) -> str:
     return "no permission"
 
 
-def _refuse_wrong_level(root: Path, classes: Iterable[str], entries: Entries) -> None:
+def _check_level(root: Path, classes: Iterable[str], entries: Entries) -> None:
     classes = tuple(classes)
     depths = {entry.key.count("/") for entry in entries if entry.label != NO_CLASS}
     if entries and not depths:

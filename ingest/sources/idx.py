@@ -18,11 +18,11 @@ from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from ingest import files
 from ingest.errors import SourceError
-from ingest.sample import Sample
-from ingest.sources import Entries, Entry, Source, label_all, numbered
+from ingest.record import Sample
+from ingest.sources.base import Entries, Entry, Source, label_all, numbered
 from ingest.sources.folder import count_beside
+from ingest.system import paths
 
 _MAX_PIXELS = 2**26
 """Of an image: as of a JPEG."""
@@ -82,7 +82,7 @@ def open_idx(path: Path) -> Source | None:
 
 
 def _pair(images: _Idx, labels: _Idx) -> Source:
-    _refuse_wrong_size(images)
+    _check_size(images)
     classes, values = label_all([str(label) for label in _read(labels)])
     entries = Entries(Entry(numbered(i, len(values)), label) for i, label in enumerate(values))
     return Source(classes, entries, IdxReader(images))
@@ -111,11 +111,11 @@ def _labels_of(images: _Idx) -> _Idx:
 
 
 def _all_in(folder: Path) -> list[_Idx]:
-    paths = sorted(folder.iterdir())
+    files = sorted(folder.iterdir())
     # A look into each file of a bucket would take for ever, and IDX files come in fours.
-    if files.is_remote(folder) and len(paths) > _MANY:
+    if paths.is_remote(folder) and len(files) > _MANY:
         return []
-    return [idx for path in paths if path.is_file() and (idx := _look_at(path))]
+    return [idx for path in files if path.is_file() and (idx := _look_at(path))]
 
 
 def _look_at(path: Path) -> _Idx | None:
@@ -132,11 +132,11 @@ def _look_at(path: Path) -> _Idx | None:
         return None
 
 
-def _refuse_wrong_size(idx: _Idx) -> None:
+def _check_size(idx: _Idx) -> None:
     """Raise SourceError where a file cannot hold what its header says: before memory is asked for."""
     size_bytes = idx.path.stat().st_size
     needed_bytes = 4 + 4 * len(idx.shape) + math.prod(idx.shape)
-    if files.start_of(idx.path, 2) == _GZIP:
+    if paths.start_of(idx.path, 2) == _GZIP:
         least = _LEAST_LABELS if len(idx.shape) == _LABELS else _LEAST_BYTES
         if needed_bytes > max(least, _RATIO * size_bytes):
             raise SourceError(f"{idx.path}: {size_bytes:,} bytes that unpack to {needed_bytes:,}: unpack it yourself")
@@ -145,7 +145,7 @@ def _refuse_wrong_size(idx: _Idx) -> None:
 
 
 def _read(idx: _Idx) -> np.ndarray:
-    _refuse_wrong_size(idx)
+    _check_size(idx)
     try:
         with _open(idx.path) as file:
             file.seek(4 + 4 * len(idx.shape))

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ingest import files
 from ingest.errors import OptionError, SourceError
-from ingest.sources import NO_CLASS, junk, label_all, list_parser
+from ingest.sources import ignored, list_parser
+from ingest.sources.base import NO_CLASS, label_all
+from ingest.system import paths
 
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 
@@ -35,7 +36,7 @@ def labels_of(path: Path, names: list[str]) -> Labels:
 
     That is the devkit (its archive, its folder, or the ground truth in it), whose labels become those of the sorted
     synsets, as a training folder's are; a list with a label a line, for the images in the order of their names; or a
-    list of paths and labels, as list_parser reads it, which may name other images, too: its classes are those of all
+    list of paths and labels, as list_parser.py reads it, which may name other images, too: its classes are those of all
     its rows. A name that ``needs_no_label`` has NO_CLASS without one. Raises SourceError where they do not fit.
     """
     try:
@@ -51,7 +52,7 @@ def labels_of(path: Path, names: list[str]) -> Labels:
 
 def needs_no_label(name: str) -> bool:
     """Whether a file among images is hidden, or one of those that systems leave: an image only if a list says so."""
-    return name.startswith(".") or junk.rule(name) is not None
+    return name.startswith(".") or ignored.rule(name) is not None
 
 
 def _of_list(path: Path, names: list[str]) -> Labels:
@@ -129,7 +130,7 @@ def _find_devkit(path: Path) -> tuple[bytes, bytes] | None:
         return found[_TRUTH].read_bytes(), found[_META].read_bytes()
     if path.name == _TRUTH and path.with_name(_META).exists():
         return path.read_bytes(), path.with_name(_META).read_bytes()
-    if not path.is_file() or files.read(path, 0, 2) != b"\x1f\x8b":
+    if not path.is_file() or paths.read(path, 0, 2) != b"\x1f\x8b":
         return None
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as archive:
         parts = {Path(info.name).name: info for info in archive if info.isreg()}

@@ -27,9 +27,9 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
-from ingest import files
 from ingest.errors import SourceError
-from ingest.sources import MAX_CLASSES, NO_CLASS, label_all, label_number
+from ingest.sources.base import MAX_CLASSES, NO_CLASS, label_all, label_number
+from ingest.system import paths
 
 MAX_BYTES = 2**30
 """Of a list: fourteen million rows, all of ImageNet, take half of it."""
@@ -216,7 +216,7 @@ def is_list_of_paths(path: Path, known: Known) -> bool:
 
 
 def _first_lines(path: Path) -> list[str]:
-    start = files.read(path, 0, 2**16)
+    start = paths.read(path, 0, 2**16)
     lines = start.decode(_encoding(start), "replace").replace("\r", "\n").split("\n")
     return [line for line in lines if line.strip()][:_SAMPLE]
 
@@ -252,13 +252,13 @@ class _Text:
         try:
             for number, line in enumerate(iter(partial(text.readline, _LINE + 1), ""), 1):
                 if len(line) > _LINE:
-                    self.refuse(number, f"more than {_LINE:,} characters: {_EXPECTED}")
+                    self.fail(number, f"more than {_LINE:,} characters: {_EXPECTED}")
                 line = line.lstrip("\ufeff")  # where one list was joined to another
                 if "\0" in line:
-                    self.refuse(number, "a NUL byte: save the list as plain text, in UTF-8")
+                    self.fail(number, "a NUL byte: save the list as plain text, in UTF-8")
                 yield "\n" if line.lstrip().startswith("#") and self._is_comment(number, line) else line
         except UnicodeDecodeError:
-            self._refuse_encoding(encoding)
+            self._fail_encoding(encoding)
 
     def records(self, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         """The number and the fields of each row that is not empty. A row is a line."""
@@ -267,16 +267,16 @@ class _Text:
         try:
             for fields in reader:
                 if reader.line_num > done + 1:
-                    self.refuse(done + 1, "a quote that is not closed on this line: close it, or double it")
+                    self.fail(done + 1, "a quote that is not closed on this line: close it, or double it")
                 done = reader.line_num
                 if any(map(str.strip, fields)):
                     yield done, fields
         except csv.Error as error:
             if "field larger" in str(error):
-                self.refuse(done + 1, f"a field of more than {csv.field_size_limit():,} characters: {_EXPECTED}")
-            self.refuse(done + 1, f"a quote that is not closed, or stands within a field ({error}): close or double it")
+                self.fail(done + 1, f"a field of more than {csv.field_size_limit():,} characters: {_EXPECTED}")
+            self.fail(done + 1, f"a quote that is not closed, or stands within a field ({error}): close or double it")
 
-    def refuse(self, line: int, problem: str) -> NoReturn:
+    def fail(self, line: int, problem: str) -> NoReturn:
         """Raise SourceError."""
         raise SourceError(f"{self.path}: line {line}: {problem}")
 
@@ -286,24 +286,24 @@ class _Text:
         if any(self.known.find(row[0]) for row in rows):
             return False
         if any(len(row) == 2 and row[0] != "#" and self.known.find(row[1]) for row in rows):
-            self.refuse(number, "begins with '#' as a comment does, and names a file: remove it, or quote its label")
+            self.fail(number, "begins with '#' as a comment does, and names a file: remove it, or quote its label")
         return True
 
-    def _refuse_encoding(self, encoding: str) -> NoReturn:
+    def _fail_encoding(self, encoding: str) -> NoReturn:
         try:
             self.data.decode(encoding)
         except UnicodeDecodeError as error:
             before = self.data[: error.start].decode(encoding, "replace").replace("\r\n", "\n").replace("\r", "\n")
             byte, name = self.data[error.start], encoding.upper().removesuffix("-SIG")
-            self.refuse(before.count("\n") + 1, f"byte 0x{byte:02X} is not {name}: save the list as UTF-8")
+            self.fail(before.count("\n") + 1, f"byte 0x{byte:02X} is not {name}: save the list as UTF-8")
         raise AssertionError("only what cannot be decoded is refused for it")
 
 
 def _load(path: Path) -> bytes:
-    if not files.is_remote(path) and not path.is_file():
+    if not paths.is_remote(path) and not path.is_file():
         problem = "no file with labels in it" if path.exists() else "no such file"
         raise SourceError(f"{path}: {problem}: {_EXPECTED}")
-    data = files.read(path, 0, MAX_BYTES + 1)
+    data = paths.read(path, 0, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise SourceError(f"{path}: a list of more than {MAX_BYTES:,} bytes: {_EXPECTED}")
     return data
@@ -351,23 +351,23 @@ def _read_labels(text: _Text) -> Listing:
     for line, row in text.records(" "):
         fields = _trimmed(row)
         if len(fields) > 1 or any(sign in fields[0] for sign in "\t,;"):
-            text.refuse(line, f"more than a label, as the lines before have: {_EXPECTED}, or quote the label")
+            text.fail(line, f"more than a label, as the lines before have: {_EXPECTED}, or quote the label")
         if not lines and not labels and _word(fields[0]) in _LABEL_WORDS:
             continue
         lines.append(line)
         labels.append(fields[0].strip())
-    _refuse_rows_as_labels(text, lines, labels)
+    _check_labels_are_not_rows(text, lines, labels)
     classes, numbers = _labelled(text, lines, labels)
     return Listing(classes, lines, numbers, None, [])
 
 
-def _refuse_rows_as_labels(text: _Text, lines: Sequence[int], labels: list[str]) -> None:
+def _check_labels_are_not_rows(text: _Text, lines: Sequence[int], labels: list[str]) -> None:
     """Raise SourceError where labels hold the images' names: each would be a class of its own."""
     known = text.known
 
     def refuse(i: int) -> NoReturn:
         what = "is an image, without a label" if known.find(labels[i]) else "holds the name of an image"
-        text.refuse(lines[i], f"{short(labels[i])} {what}: {_EXPECTED}")
+        text.fail(lines[i], f"{short(labels[i])} {what}: {_EXPECTED}")
 
     files = set()
     for label in dict.fromkeys(labels):
@@ -423,12 +423,12 @@ def _read_rows(text: _Text, delimiter: str) -> Listing:
 
     table = _table(text, delimiter, columns, width=len(rows[0]), skip=int(is_header or may_be_header))
     if columns.number is not None:
-        _refuse_unless_row_numbers(text, table)
+        _check_row_numbers(text, table)
     named, missing = _resolved(text, table)
-    _refuse_header_among(text, table, missing, first if is_header or may_be_header else [])
-    _refuse_files_as_labels(text, table, is_header or may_be_header)
+    _check_no_header_within(text, table, missing, first if is_header or may_be_header else [])
+    _check_labels_are_not_files(text, table, is_header or may_be_header)
     if may_be_header and (0 < len(missing) < len(named) or first[columns.label].strip() in table.labels):
-        text.refuse(first_line, f"{short(first[path])} is no file in {known.place}, and may be a header: {_UNCLEAR}")
+        text.fail(first_line, f"{short(first[path])} is no file in {known.place}, and may be a header: {_UNCLEAR}")
     classes, labels = _labelled(text, table.lines, table.labels)
     return Listing(_with_names(text, table, classes, labels), table.lines, labels, named, missing)
 
@@ -477,17 +477,17 @@ def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_heade
     elif path > 0 and len(rest) == 2:
         index, *rest = rest
     elif len(rest) == 2 and _is_numbers(rows, rest[1]):
-        text.refuse(
+        text.fail(
             line, f"numbers in the third column, where class names belong: {_UNCLEAR}, or quote a path that has blanks"
         )
     if not rest:
-        text.refuse(line, f"a path and a label are needed: {_EXPECTED}")
+        text.fail(line, f"a path and a label are needed: {_EXPECTED}")
     if len(rest) > 2 and not (has_header and called):
-        text.refuse(line, f"{len(rows[0])} columns: {_UNCLEAR}")
+        text.fail(line, f"{len(rows[0])} columns: {_UNCLEAR}")
     label = next((i for i in rest if _is_numbers(rows, i)), rest[0])
     names = [i for i in rest if i != label and not _is_numbers(rows, i)] if _is_numbers(rows, label) else []
     if len(rest) == 2 and not names and not (has_header and called):
-        text.refuse(line, f"two columns that may be the label: {_UNCLEAR}, or quote a path or a label that has blanks")
+        text.fail(line, f"two columns that may be the label: {_UNCLEAR}, or quote a path or a label that has blanks")
     return _Columns(path, label, next(iter(names), None), index)
 
 
@@ -497,11 +497,11 @@ def _table(text: _Text, delimiter: str, columns: _Columns, *, width: int, skip: 
     copies: dict[str, str] = {}  # of each label and name one
     for line, fields in islice(text.records(delimiter), skip, None):
         if len(fields) > width and len(fields := _trimmed(fields)) > width:
-            text.refuse(line, f"{len(fields)} fields, and the first row has {width}: quote what belongs together")
+            text.fail(line, f"{len(fields)} fields, and the first row has {width}: quote what belongs together")
         fields += [""] * (width - len(fields))
         label = fields[columns.label].strip()
         if not label or not fields[columns.path].strip():
-            text.refuse(line, f"a path and a label are needed: {_EXPECTED}")
+            text.fail(line, f"a path and a label are needed: {_EXPECTED}")
         table.lines.append(line)
         table.paths.append(fields[columns.path])
         table.labels.append(copies.setdefault(label, label))
@@ -521,45 +521,41 @@ def _resolved(text: _Text, table: _Rows) -> tuple[list[str], list[tuple[int, str
         if file is None:
             file = path.strip()
             if leads_out(file):
-                text.refuse(
-                    line, f"{short(file)}: give a path below {known.place}, without '..' and no slash before it"
-                )
+                text.fail(line, f"{short(file)}: give a path below {known.place}, without '..' and no slash before it")
             if known.is_ambiguous(file):
-                text.refuse(line, f"{short(file)} may be any of several files in {known.place}: give its suffix")
+                text.fail(line, f"{short(file)} may be any of several files in {known.place}: give its suffix")
             missing.append((line, file))
         named.append(file)
     if len(set(named)) < len(named):
         seen: dict[str, int] = {}
         for line, file in zip(table.lines, named):
             if seen.setdefault(file, line) != line:
-                text.refuse(
-                    line, f"two images have the key {short(file)}, and line {seen[file]} is the first: keep one"
-                )
+                text.fail(line, f"two images have the key {short(file)}, and line {seen[file]} is the first: keep one")
     return named, missing
 
 
-def _refuse_header_among(text: _Text, table: _Rows, missing: list[tuple[int, str]], header: list[str]) -> None:
+def _check_no_header_within(text: _Text, table: _Rows, missing: list[tuple[int, str]], header: list[str]) -> None:
     """A header further down, as in lists that were joined, would be an image that is not there, and a class."""
     words = {cell.strip() for cell in header}
     labels = dict(zip(table.lines, table.labels)) if missing else {}
     for line, path in missing:
         if {path, labels[line]} <= words or _is_header([path, labels[line]], text.known):
-            text.refuse(line, f"a header, {short(path)} and {short(labels[line])}, below the first row: remove it")
+            text.fail(line, f"a header, {short(path)} and {short(labels[line])}, below the first row: remove it")
 
 
-def _refuse_files_as_labels(text: _Text, table: _Rows, has_header: bool) -> None:
+def _check_labels_are_not_files(text: _Text, table: _Rows, has_header: bool) -> None:
     """Files beside images, such as masks, are no labels; and two columns that both name files may be either."""
     labels = dict.fromkeys(table.labels)
     if not all(map(text.known.find, labels)) or not labels:
         return
     line, label = table.lines[0], table.labels[0]
     if all(map(text.known.is_exact, labels)):
-        text.refuse(line, f"label {short(label)} names a file, too: {_EXPECTED}")
+        text.fail(line, f"label {short(label)} names a file, too: {_EXPECTED}")
     if len(labels) == len(table.labels) > 1 and not has_header:
-        text.refuse(line, f"{short(table.paths[0])} and {short(label)} both name files: {_UNCLEAR}")
+        text.fail(line, f"{short(table.paths[0])} and {short(label)} both name files: {_UNCLEAR}")
 
 
-def _refuse_unless_row_numbers(text: _Text, table: _Rows) -> None:
+def _check_row_numbers(text: _Text, table: _Rows) -> None:
     """A first column before the paths can be told from a label only if it counts rows, and labels cannot."""
     numbers = {int(index) for index in table.numbers if re.fullmatch("[0-9]{1,12}", index)}
     counts = (
@@ -567,7 +563,7 @@ def _refuse_unless_row_numbers(text: _Text, table: _Rows) -> None:
     )
     are_names = len(set(table.labels)) == len(table.labels) and label_number(table.labels[0]) is None
     if not counts or are_names:
-        text.refuse(table.lines[0], f"three columns, of which the paths are not the first: {_UNCLEAR}")
+        text.fail(table.lines[0], f"three columns, of which the paths are not the first: {_UNCLEAR}")
 
 
 def _labelled(text: _Text, lines: Sequence[int], labels: list[str]) -> tuple[tuple[str, ...], list[int]]:
@@ -575,12 +571,12 @@ def _labelled(text: _Text, lines: Sequence[int], labels: list[str]) -> tuple[tup
     numbers = {label: label_number(label) for label in dict.fromkeys(labels)}
     wrong = [label for label, number in numbers.items() if number == NO_CLASS or _COMMA.fullmatch(label)]
     if wrong:
-        text.refuse(lines[labels.index(wrong[0])], f"label {short(wrong[0])}: {_LABELS}")
+        text.fail(lines[labels.index(wrong[0])], f"label {short(wrong[0])}: {_LABELS}")
     words = [label for label, number in numbers.items() if number is None]
     if 0 < len(words) < len(numbers):
         number = next(label for label, number in numbers.items() if number is not None)
         line, other = (lines[labels.index(label)] for label in (words[0], number))
-        text.refuse(line, f"label {short(words[0])} is a word, {short(number)} in line {other} a number: {_LABELS}")
+        text.fail(line, f"label {short(words[0])} is a word, {short(number)} in line {other} a number: {_LABELS}")
     return label_all(labels)
 
 
@@ -591,16 +587,16 @@ def _with_names(text: _Text, table: _Rows, classes: tuple[str, ...], labels: lis
     names: dict[int, str] = {}
     for number, (line, label, name) in enumerate(zip(table.lines, labels, table.names), 1):
         if not name:
-            text.refuse(line, "no class name, and other lines have one: name all classes, or none")
+            text.fail(line, "no class name, and other lines have one: name all classes, or none")
         if names.setdefault(label, name) != name:
             both = f"{short(names[label])} and {short(name)}"
-            text.refuse(line, f"image {number}: label {label} is {both}: give a class one name")
+            text.fail(line, f"image {number}: label {label} is {both}: give a class one name")
     named = tuple(names.get(label, name) for label, name in enumerate(classes))
     if len(set(named)) < len(named):
         of_name: dict[str, int] = {}
         label, first = next((i, first) for i, name in enumerate(named) if (first := of_name.setdefault(name, i)) != i)
         line = table.lines[labels.index(label if label in names else first)]
-        text.refuse(line, f"{short(named[label])} is the name of labels {first} and {label}: give each class its own")
+        text.fail(line, f"{short(named[label])} is the name of labels {first} and {label}: give each class its own")
     return named
 
 

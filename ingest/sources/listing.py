@@ -7,11 +7,12 @@ import os
 from functools import partial
 from pathlib import Path
 
-from ingest import files
 from ingest.errors import SourceError
-from ingest.sources import NO_CLASS, Entries, Entry, Source, junk, list_parser
-from ingest.sources.folder import FolderReader, can_be_read, count_beside, refuse_unreadable
+from ingest.sources import ignored, list_parser
+from ingest.sources.base import NO_CLASS, Entries, Entry, Source
+from ingest.sources.folder import FolderReader, can_be_read, check_readable, count_beside
 from ingest.sources.labels import labels_of, needs_no_label
+from ingest.system import paths
 
 _SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 _GLANCE_BYTES = 4096
@@ -33,7 +34,7 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
     """The images in the folder ``path``, which has no folders in it, by the labels at ``labels``; None for a file."""
     if not path.is_dir():
         return None
-    here = files.names_in(path)
+    here = paths.list_dir(path)
     names = [name for name in here if not _is_same(path / name, labels)]
     if any((path / name).is_dir() for name in names if not needs_no_label(name)):
         raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
@@ -60,8 +61,8 @@ def _read_list(table: Path) -> Source:
 
 def _source(root: Path, classes: tuple[str, ...], entries: Entries, passed_over: dict[str, int]) -> Source:
     """The source of files below ``root``. Raises SourceError where some cannot be read."""
-    if not files.is_remote(root):
-        refuse_unreadable(root, [entry.key for entry in entries if not can_be_read(root / entry.key)])
+    if not paths.is_remote(root):
+        check_readable(root, [entry.key for entry in entries if not can_be_read(root / entry.key)])
     return Source(classes, entries, FolderReader(root), passed_over=passed_over)
 
 
@@ -71,14 +72,14 @@ def _paths(root: Path, entries: Entries, others: set[str]) -> set[Path]:
 
 def _open_folder(folder: Path) -> Source | None:
     """The images that the one list in a folder without folders names; the others there are passed over."""
-    names = [name for name in files.names_in(folder) if not (name.startswith(".") or junk.rule(name))]
+    names = [name for name in paths.list_dir(folder) if not (name.startswith(".") or ignored.rule(name))]
     if len(names) < 2:
         return None
-    if files.is_remote(folder):
+    if paths.is_remote(folder):
         if any((folder / name).is_dir() for name in names):
             return None
     elif folders := [name for name in names if (folder / name).is_dir()]:
-        _refuse_list_beside(folder, folders, sorted({*names} - {*folders}))
+        _check_no_list_beside(folder, folders, sorted({*names} - {*folders}))
         return None
     known = _files(folder)
     tables = [name for name in names if _may_be_list(folder / name) and list_parser.is_list(folder / name, known)]
@@ -93,7 +94,7 @@ def _open_folder(folder: Path) -> Source | None:
     return source._replace(passed_over=count_beside(folder, used, "files that the list does not name"))
 
 
-def _refuse_list_beside(folder: Path, folders: list[str], others: list[str]) -> None:
+def _check_no_list_beside(folder: Path, folders: list[str], others: list[str]) -> None:
     """Raise SourceError where a list beside folders has the labels of images there, or in the only one of them."""
     lists = [name for name in others if Path(name).suffix.lower() in _SUFFIXES and (folder / name).is_file()]
     if not lists:
@@ -113,11 +114,11 @@ def _refuse_list_beside(folder: Path, folders: list[str], others: list[str]) -> 
 
 def _may_be_list(path: Path) -> bool:
     """Whether a file in a folder of images is worth reading. A look into each file of a bucket would take for ever."""
-    return path.suffix in _SUFFIXES if files.is_remote(path) else path.is_file() and _looks_like_text(path)
+    return path.suffix in _SUFFIXES if paths.is_remote(path) else path.is_file() and _looks_like_text(path)
 
 
 def _looks_like_text(path: Path) -> bool:
-    start = files.read(path, 0, _GLANCE_BYTES)
+    start = paths.read(path, 0, _GLANCE_BYTES)
     if path.suffix.lower() in _SUFFIXES or list_parser.has_mark(start):
         return True
     controls = len(start) - len(start.translate(None, _CONTROLS))
@@ -128,7 +129,7 @@ def _files(root: Path) -> list_parser.Known:
     """The files that a list in the folder ``root`` may name."""
     return (
         list_parser.RemoteFiles(root)
-        if files.is_remote(root)
+        if paths.is_remote(root)
         else list_parser.Files(str(root), partial(_names_in, root))
     )
 
@@ -146,7 +147,7 @@ def _names_in(root: Path, folder: str) -> list[str]:
 
 def _elsewhere(root: Path, name: str) -> str:
     """Where the file that a list names lies, if not in the list's own folder ``root``: for a message."""
-    if files.is_remote(root):
+    if paths.is_remote(root):
         return ""
     try:
         nearby = [path for path in sorted(root.iterdir()) if path.is_dir()]
@@ -157,6 +158,6 @@ def _elsewhere(root: Path, name: str) -> str:
 
 
 def _is_same(path: Path, other: Path) -> bool:
-    if files.is_remote(path) or files.is_remote(other):
+    if paths.is_remote(path) or paths.is_remote(other):
         return path == other
     return path.name == other.name and path.exists() and other.exists() and path.samefile(other)

@@ -20,11 +20,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from ingest import files
 from ingest.errors import BadSampleError, OptionError, SourceError
-from ingest.sample import Sample
-from ingest.sources import MAX_CLASSES, NO_CLASS, Entries, Entry, Source, junk, label_all, numbered, pages
+from ingest.record import Sample
+from ingest.sources import ignored, parquet_pages
+from ingest.sources.base import MAX_CLASSES, NO_CLASS, Entries, Entry, Source, label_all, numbered
 from ingest.sources.folder import count_beside
+from ingest.system import paths
 
 _MAGIC = b"PAR1"
 _PLACE = np.dtype([("start", "<i8"), ("size_bytes", "<i8")])
@@ -72,9 +73,9 @@ class ScratchReader:
 
     def __call__(self, entry: Entry) -> Sample:
         """The bytes of a row's image."""
-        place = files.read(self.scratch, self.table_at + _PLACE.itemsize * entry.at[3], _PLACE.itemsize)
+        place = paths.read(self.scratch, self.table_at + _PLACE.itemsize * entry.at[3], _PLACE.itemsize)
         start, size_bytes = np.frombuffer(place, _PLACE)[0].item()
-        return _sample(entry, files.read(self.scratch, start, size_bytes) if size_bytes >= 0 else None)
+        return _sample(entry, paths.read(self.scratch, start, size_bytes) if size_bytes >= 0 else None)
 
 
 def open_parquet(path: Path) -> Source | None:
@@ -83,29 +84,29 @@ def open_parquet(path: Path) -> Source | None:
     Labels are numbers or words, of one kind in all files; the names of numbers, where a file has them, are the same in
     all files. Raises SourceError where they are not, or a file is damaged or wants much more memory than it takes.
     """
-    paths = tuple(_files(path))
-    if not paths:
+    files = tuple(_files(path))
+    if not files:
         return None
-    _refuse_damaged(path, paths)
-    _refuse_splits(path, paths)
+    _check_not_damaged(path, files)
+    _check_one_split(path, files)
     schemas: list[_Schema] = []
     rows: list[_Row] = []
     groups: list[tuple[int, int, int]] = []
-    for number, file in enumerate(paths):
+    for number, file in enumerate(files):
         with _opened(file) as table:
             schemas.append(_schema(table))
             for group in range(len(table.groups)):
                 before = len(rows)
                 rows += _rows(table, group)
                 groups.append((number, group, len(rows) - before))
-    _refuse_differing(paths, schemas)
+    _check_same_schema(files, schemas)
     names, has_words = schemas[0].names, any(schema.has_words for schema in schemas)
     classes, labels = _labelled([row.label for row in rows], names, has_words)
     places = [(number, group, i) for number, group, count in groups for i in range(count)]
-    keys = _keys([row.name for row in rows], [paths[number].name for number, *_ in places])
+    keys = _keys([row.name for row in rows], [files[number].name for number, *_ in places])
     entries = Entries(Entry(key, label, (*place, i)) for i, (key, label, place) in enumerate(zip(keys, labels, places)))
-    beside = count_beside(path, paths, "not parquet") if path not in paths else {}
-    return Source(classes, entries, RowReader(paths), lambda scratch: _stage(paths, len(rows), scratch), beside)
+    beside = count_beside(path, files, "not parquet") if path not in files else {}
+    return Source(classes, entries, RowReader(files), lambda scratch: _stage(files, len(rows), scratch), beside)
 
 
 class _Table(NamedTuple):
@@ -114,7 +115,7 @@ class _Table(NamedTuple):
     path: Path
     parquet: Any
     file: BinaryIO
-    groups: list[pages.Group]
+    groups: list[parquet_pages.Group]
 
 
 class _Schema(NamedTuple):
@@ -142,7 +143,7 @@ def _opened(path: Path) -> Iterator[_Table]:
     try:
         with path.open("rb") as file:
             groups = _groups(path, file)
-            source = path.open("rb") if files.is_remote(path) else path
+            source = path.open("rb") if paths.is_remote(path) else path
             with ParquetFile(source, buffer_size=2**20, thrift_container_size_limit=_MOST_THINGS) as parquet:
                 yield _Table(path, parquet, file, groups)
     except OSError as error:
@@ -157,9 +158,9 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _groups(path: Path, file: BinaryIO) -> list[pages.Group]:
+def _groups(path: Path, file: BinaryIO) -> list[parquet_pages.Group]:
     size_bytes = path.stat().st_size
-    groups = pages.groups(file, size_bytes)
+    groups = parquet_pages.groups(file, size_bytes)
     rows = sum(group.rows for group in groups)
     if rows > max(_LEAST_ROWS, size_bytes // _ROW_BYTES):
         raise ValueError(f"{rows:,} rows in {size_bytes:,} bytes, which no images can be")
@@ -217,17 +218,17 @@ def _class_names(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, ...]:
     return words
 
 
-def _refuse_differing(paths: Sequence[Path], schemas: Sequence[_Schema]) -> None:
+def _check_same_schema(files: Sequence[Path], schemas: Sequence[_Schema]) -> None:
     """Raise SourceError where a number does not mean the same in all files."""
-    for path, schema in zip(paths, schemas):
+    for path, schema in zip(files, schemas):
         if schema.names != schemas[0].names:
             pairs = enumerate(zip((*schemas[0].names, None), (*schema.names, None)))
             label, (here, there) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
             raise SourceError(
-                f"{paths[0]} and {path.name}: their classes' names differ (label {label} is {here!r} and {there!r}): "
+                f"{files[0]} and {path.name}: their classes' names differ (label {label} is {here!r} and {there!r}): "
                 "give files of one set"
             )
-    kinds = {schema.has_words: path for path, schema in zip(paths, schemas) if schema.has_words is not None}
+    kinds = {schema.has_words: path for path, schema in zip(files, schemas) if schema.has_words is not None}
     if len(kinds) > 1:
         raise SourceError(f"{kinds[False]} and {kinds[True].name}: labels are numbers in one, words in the other")
 
@@ -294,21 +295,21 @@ def _keys(names: list[str], file_names: list[str]) -> list[str]:
     return keys
 
 
-def _stage(paths: tuple[Path, ...], rows: int, scratch: Path) -> ScratchReader:
+def _stage(files: tuple[Path, ...], rows: int, scratch: Path) -> ScratchReader:
     """Copy all images to ``scratch``; the reader of that file. Raises OSError."""
     with scratch.open("wb") as file:
-        places = [(file.tell(), -1 if data is None else file.write(data)) for data in _all_images(paths)]
+        places = [(file.tell(), -1 if data is None else file.write(data)) for data in _all_images(files)]
         table_at = file.tell()
         file.write(np.array(places, _PLACE).tobytes())
     if len(places) != rows:
-        raise SourceError(f"{paths[0].parent}: has changed: start again")
+        raise SourceError(f"{files[0].parent}: has changed: start again")
     return ScratchReader(scratch, table_at)
 
 
-def _all_images(paths: tuple[Path, ...]) -> Iterator[bytes | None]:
-    for path in paths:
+def _all_images(files: tuple[Path, ...]) -> Iterator[bytes | None]:
+    for path in files:
         # A bucket's file is read as a whole, so that it is better fetched at once.
-        with files.local_copy(path) as local, _opened(local) as table:
+        with paths.local_copy(path) as local, _opened(local) as table:
             yield from _images(table, range(len(table.groups)))
 
 
@@ -330,7 +331,7 @@ def _batches(table: _Table, group: int, columns: list[str]) -> Iterator[Any]:
     leaves = [table.parquet.schema.column(i).path for i in range(len(table.parquet.schema))]
     if len(leaves) != len(parts):
         raise ValueError("a group of other columns than the file's")
-    largest = max(pages.largest(table.file, part) for leaf, part in zip(leaves, parts) if leaf in columns)
+    largest = max(parquet_pages.largest(table.file, part) for leaf, part in zip(leaves, parts) if leaf in columns)
     rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
     for batch in table.parquet.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False):
         left -= len(batch)
@@ -348,22 +349,22 @@ def _sample(entry: Entry, data: bytes | None) -> Sample:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    found = [path] if path.is_file() else [path / name for name in files.names_in(path)] if path.is_dir() else []
-    if files.is_remote(path) and not path.is_file():
+    found = [path] if path.is_file() else [path / name for name in paths.list_dir(path)] if path.is_dir() else []
+    if paths.is_remote(path) and not path.is_file():
         found = [file for file in found if file.suffix == ".parquet"]
-    return (file for file in found if file.is_file() and files.start_of(file, 4) == _MAGIC)
+    return (file for file in found if file.is_file() and paths.start_of(file, 4) == _MAGIC)
 
 
-def _refuse_damaged(path: Path, paths: tuple[Path, ...]) -> None:
+def _check_not_damaged(path: Path, files: tuple[Path, ...]) -> None:
     """Raise SourceError where a file beside these is called parquet and is none, as one is that was not fetched."""
-    beside = [path / name for name in files.names_in(path)] if path not in paths else []
-    damaged = [file for file in beside if file.suffix.lower() == ".parquet" and file not in paths and file.is_file()]
-    if wrong := [file for file in damaged if not junk.rule(file.name)]:
+    beside = [path / name for name in paths.list_dir(path)] if path not in files else []
+    damaged = [file for file in beside if file.suffix.lower() == ".parquet" and file not in files and file.is_file()]
+    if wrong := [file for file in damaged if not ignored.rule(file.name)]:
         more = f", and {len(wrong) - 1:,} more like it" if len(wrong) > 1 else ""
         raise SourceError(f"{wrong[0]}: no parquet, though it is called so{more}: fetch it again, or remove it")
 
 
-def _refuse_splits(path: Path, paths: tuple[Path, ...]) -> None:
-    splits = sorted({file.name.split("-")[0] for file in paths})
-    if len(splits) > 1 and all("-of-" in file.name for file in paths):
+def _check_one_split(path: Path, files: tuple[Path, ...]) -> None:
+    splits = sorted({file.name.split("-")[0] for file in files})
+    if len(splits) > 1 and all("-of-" in file.name for file in files):
         raise SourceError(f"{path}: more than one split ({', '.join(splits)}): give a folder of one of them")

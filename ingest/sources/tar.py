@@ -20,17 +20,18 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-from ingest import files
 from ingest.errors import BadSampleError, SourceError
-from ingest.sample import Sample
-from ingest.sources import NO_CLASS, Entries, Entry, Source, archive, junk, label_all, label_number
-from ingest.sources.archive import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Member
+from ingest.record import Sample
+from ingest.sources import ignored, tar_headers
+from ingest.sources.base import NO_CLASS, Entries, Entry, Source, label_all, label_number
 from ingest.sources.labels import labels_of
+from ingest.sources.tar_headers import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Member
+from ingest.system import paths
 
 # What is wrong with an entry; its number is the last of the entry's `at`.
 _NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY, _TOO_LARGE, _UNLABELLED = range(100, 109)
 _LARGEST_BYTES = 2**29  # as many pixels as can be packed, uncompressed, with 16 bytes each
-_FAULTS = archive.FAULTS | {
+_FAULTS = tar_headers.FAULTS | {
     _NO_FOLDER: "not in a class folder",
     _NO_LABEL: "no .cls beside it says its class, or one out of range",
     _NO_IMAGE: "a .cls without an image beside it",
@@ -93,18 +94,18 @@ class _Archives:
         for number, path in enumerate(self.paths):
             try:
                 with path.open("rb") as file:
-                    found = self.kept(archive.members(file, path, number, 0))
+                    found = self.kept(tar_headers.members(file, path, number, 0))
                     yield from _in_class(found, classes[number], path) if classes else found
             except SourceError as error:
                 wrong.append(str(error))
             except OSError as error:
                 wrong.append(_cannot_be_read(path, error))
-        _refuse(wrong)
+        _check_none_wrong(wrong)
 
     def kept(self, found: Iterable[Member]) -> Iterator[Member]:
         """Those members that are not passed over."""
         for member in found:
-            rule = next(filter(None, map(junk.rule, member.name.split("/"))), None)
+            rule = next(filter(None, map(ignored.rule, member.name.split("/"))), None)
             if rule is None:
                 yield member
             elif member.fault != FOLDER:
@@ -135,7 +136,7 @@ def open_tar(path: Path, labels: Path | None) -> Source | None:
     """
     if path.is_file():
         if not _is_tar(path):
-            _refuse_compressed(path)
+            _check_not_compressed(path)
             if not _is_named_tar(path.name):
                 return None
         return _of_archive(_Archives((path,)), labels)
@@ -148,7 +149,7 @@ def open_tar(path: Path, labels: Path | None) -> Source | None:
 def _archives_in(folder: Path) -> _Archives | None:
     """The tars in a folder that has no folders in it but hidden ones and junk; None where there are no tars."""
     listing = sorted(folder.iterdir()) if folder.is_dir() else []
-    rules = {path: junk.rule(path.name) for path in listing}
+    rules = {path: ignored.rule(path.name) for path in listing}
     hidden = [path for path in listing if path.name.startswith(".") and not rules[path]]
     shown = [path for path in listing if not path.name.startswith(".") and not rules[path]]
     if any(path.is_dir() for path in shown):
@@ -156,9 +157,9 @@ def _archives_in(folder: Path) -> _Archives | None:
     faults, unread = _faults_of(shown)
     if SOUND not in faults.values() and not any(_is_named_tar(path.name) for path in unread):
         return None
-    _refuse([_cannot_be_read(path, error) for path, error in unread.items()])
+    _check_none_wrong([_cannot_be_read(path, error) for path, error in unread.items()])
     for path in [path for path, fault in faults.items() if fault == _NO_TAR]:
-        _refuse_compressed(path)
+        _check_not_compressed(path)
         # A class without images is zeros alone; what else is named so is damaged, which shows when it is read.
         faults[path] = SOUND if _is_named_tar(path.name) else _NO_TAR
     faults |= {file: _HIDDEN for path in hidden for file in _files_in(path)}
@@ -184,12 +185,12 @@ def _of_archive(here: _Archives, labels: Path | None) -> Source:
     """The source of one archive: of class tars, or of images."""
     members = list(here.members())
     sound = [member for member in members if not member.fault]
-    _refuse_compressed_in(here.paths[0], sound)
+    _check_members_not_compressed(here.paths[0], sound)
     tars = [member for member in sound if _is_class_tar(member)]
     # There may be a README beside class tars, and a stray tar among images.
     if not any(member.is_tar for member in tars) or 2 * len(tars) < len(sound):
         return _of_images(here, members, labels)
-    _refuse_labels(here, labels)
+    _check_no_labels(here, labels)
     classes = _class_names(here.paths[0], [member.name for member in tars])
     return _of_classes(here, classes, _in_class_tars(here, members))
 
@@ -203,12 +204,12 @@ def _in_class_tars(here: _Archives, members: list[Member]) -> Iterator[Member]:
                 yield outer._replace(fault=outer.fault or (_HIDDEN if _is_hidden(outer.name) else _NO_TAR))
                 continue
             # An empty file is an archive without members to tar, too.
-            found = archive.members(file, path, 0, outer.offset, outer.size_bytes) if outer.size_bytes else ()
+            found = tar_headers.members(file, path, 0, outer.offset, outer.size_bytes) if outer.size_bytes else ()
             try:
                 yield from _in_class(here.kept(found), _stem(outer.name), path)
             except SourceError as error:
                 damages.append(f"{error} (in {outer.name!r})")
-    _refuse(damages)
+    _check_none_wrong(damages)
 
 
 def _in_class(members: Iterable[Member], name: str, path: Path) -> Iterator[Member]:
@@ -246,7 +247,7 @@ def _of_archives(here: _Archives) -> Source:
 def _first_members(path: Path, count: int | None) -> list[Member]:
     """The first sound members of an archive, or all; none where it cannot be read, which shows when it is."""
     with suppress(OSError, SourceError), path.open("rb") as file:
-        found = _Archives((path,)).kept(archive.members(file, path, 0, 0))
+        found = _Archives((path,)).kept(tar_headers.members(file, path, 0, 0))
         return list(islice((member for member in found if not member.fault), count))
     return []
 
@@ -255,12 +256,12 @@ def _of_images(here: _Archives, members: list[Member], labels: Path | None) -> S
     """The source of images, however they lie in their archives."""
     sound = [member for member in members if not member.fault]
     if any(map(_is_cls, sound)):
-        _refuse_labels(here, labels)
+        _check_no_labels(here, labels)
         return _of_webdataset(here, [member for member in members if member.fault != FOLDER])
     deep = [member for member in sound if "/" in member.name]
     if not deep:
         return _of_labelled(here, [member for member in members if member.fault != FOLDER], labels)
-    _refuse_labels(here, labels)
+    _check_no_labels(here, labels)
     # A folder without images is a class, too, as it is on a disk.
     within = (m for m in members if m.fault not in (OUTSIDE, NO_NAME) and ("/" in m.name or m.fault == FOLDER))
     classes = {name for name in {m.name.split("/")[0] for m in within} if name and not name.startswith(".")}
@@ -324,13 +325,13 @@ def _of_webdataset(here: _Archives, members: list[Member]) -> Source:
         else:
             fault = _SEVERAL if len(chosen) > 1 or len(found) > 1 else _NO_LABEL
             bad += [image._replace(fault=fault) for image in chosen]
-    _refuse_mixed(here, good)
+    _check_not_mixed(here, good)
     classes, labels = label_all([word for _, word in good])
     entries = [_entry(image, label, _NO_LABEL) for (image, _), label in zip(good, labels)]
     return here.source(classes, _with_shards(here, [*entries, *map(_bad, bad)]))
 
 
-def _refuse_mixed(here: _Archives, samples: list[tuple[Member, str]]) -> None:
+def _check_not_mixed(here: _Archives, samples: list[tuple[Member, str]]) -> None:
     """Raise SourceError where some labels are numbers and others words: as words, numbers would have other labels."""
     words = {label_number(word) is None: (image.name, word) for image, word in samples}
     if len(words) > 1:
@@ -444,7 +445,7 @@ def _is_named_tar(name: str) -> bool:
 
 
 def _is_tar(path: Path) -> bool:
-    return archive.is_header(files.read(path, 0, archive.BLOCK_BYTES))
+    return tar_headers.is_header(paths.read(path, 0, tar_headers.BLOCK_BYTES))
 
 
 def _class_names(path: Path, names: list[str]) -> list[str]:
@@ -468,7 +469,7 @@ def _files_in(path: Path) -> list[Path]:
 
 def _read(path: Path, offset: int, size_bytes: int) -> bytes:
     try:
-        data = files.read(path, offset, size_bytes)
+        data = paths.read(path, offset, size_bytes)
     except OSError as error:
         raise SourceError(_cannot_be_read(path, error)) from error
     if len(data) < size_bytes:
@@ -480,27 +481,27 @@ def _cannot_be_read(path: Path, error: OSError) -> str:
     return f"{path}: cannot be read ({error.strerror or error}): mend it, then start again"
 
 
-def _refuse(wrong: list[str]) -> None:
+def _check_none_wrong(wrong: list[str]) -> None:
     """Raise SourceError where something is wrong, with all of it in one line."""
     if wrong:
         more = [f"and {len(wrong) - _NAMED} more archives"] if len(wrong) > _NAMED else []
         raise SourceError("; ".join([*wrong[:_NAMED], *more]))
 
 
-def _refuse_labels(here: _Archives, labels: Path | None) -> None:
+def _check_no_labels(here: _Archives, labels: Path | None) -> None:
     if labels is not None:
         raise SourceError(
             f"{here.paths[0]}: labels are for images without folders, and it has folders, tars or .cls: classes"
         )
 
 
-def _refuse_compressed(path: Path) -> None:
-    is_one = files.read(path, 0, 2) in archive.COMPRESSED and archive.is_compressed(files.read(path, 0, 2**20))
+def _check_not_compressed(path: Path) -> None:
+    is_one = paths.read(path, 0, 2) in tar_headers.COMPRESSED and tar_headers.is_compressed(paths.read(path, 0, 2**20))
     if is_one or _COMPRESSED.fullmatch(path.name):
         raise SourceError(f"{path}: compressed, and cannot be read at random: make a plain tar of it first")
 
 
-def _refuse_compressed_in(path: Path, sound: list[Member]) -> None:
+def _check_members_not_compressed(path: Path, sound: list[Member]) -> None:
     """Raise SourceError where an archive holds class tars that are compressed."""
     found = [member.name for member in sound if _COMPRESSED.fullmatch(member.name)]
     if found and 2 * len(found) >= len(sound):

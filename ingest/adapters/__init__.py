@@ -1,0 +1,1 @@
+"""Batches for the frameworks, a module for each."""

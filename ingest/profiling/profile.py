@@ -1,0 +1,116 @@
+"""A dataset's profile: measured, concluded, advised."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from ingest import baselines
+from ingest.dataset.dataset import Dataset
+from ingest.errors import IngestError, OptionError, RecordError
+from ingest.profiling import advice, measure, throughput
+from ingest.profiling.advice import CONSUMER
+from ingest.profiling.measure import Measured
+from ingest.profiling.result import Consumer, Profile, ProfileOptions
+from ingest.system.worker_pool import num_workers, python
+
+_FEWEST_STEPS, _STEPS = 3, 30
+"""That an artificial consumer takes, fewer where they are long."""
+
+
+_LIBRARIES = ("ingest-toolkit", "numpy", "simplejpeg", "opencv-python-headless", "numba", "tensorflow")
+
+
+def profile(shards: str | Path, options: ProfileOptions) -> Profile:
+    """Measure the dataset in the folder ``shards``. Raises OptionError, ManifestError, RecordError or WorkerError."""
+    dataset = Dataset(shards)
+    if not len(dataset):
+        raise RecordError(f"{shards}: the dataset has no records")
+    known, workers, cores = dataset.manifest, num_workers(options.workers), num_workers(None)
+    for name in options.against:
+        baselines.check(name, dataset)
+    # First: it is what a wrong name ends.
+    device = device_rate(options.model, options, len(known.classes)) if options.model is not None else None
+    with tempfile.TemporaryDirectory() as scratch:
+        found = measure.run_measurements(dataset, options, Path(scratch))
+        stream = found.by_workers[workers]
+        consumer = _consumer(dataset, options, device, stream)
+        limit, verdict = _conclude(found, workers, cores, known.encoding != "raw", consumer)
+        changes = (
+            advice.advise(found.by_workers, workers, found.costs, found.bytes_an_image, len(dataset))
+            if limit != CONSUMER else ()
+        )  # fmt: skip
+        if options.apply:
+            changes = measure.measure_advice(dataset, options, changes, found.packings, Path(scratch))
+    return Profile(
+        shards=str(shards), format=known.format, encoding=known.encoding, records=len(dataset),
+        size_bytes=known.size_bytes, batch_size=options.batch_size, image_size=options.image_size,
+        channels=known.channels, workers=workers, cores=cores, stages=found.stages,
+        cold_read_microseconds=found.cold_read, fits_in_memory=measure.fits_in_memory(known.size_bytes),
+        feed_microseconds=found.feed, by_workers=found.by_workers, ceiling=found.ceiling, against=found.against,
+        consumer=consumer, limit=limit, verdict=verdict, advice=changes,
+        target=advice.target(options.target, found.by_workers, found.costs, cores) if options.target else None,
+        machine=_machine(cores),
+    )  # fmt: skip
+
+
+def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
+    """Images/s of training ``model`` on one batch that stays on the device: the upper bound of the network alone.
+
+    Measured by ``train.py --synthetic``, in a process of its own. Raises OptionError where there is no such network, or
+    none for such images, and IngestError where it fails.
+    """
+    words = ["--model", model, "--synthetic", "--classes", classes, "--batch-size", options.batch_size]
+    words += ["--image-size", options.image_size]
+    # Not a train.py in the current folder, which many have.
+    command = [*python("import train; sys.exit(train.main())"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        last = (done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1]
+        raise OptionError(last.split(" (see ")[0]) if done.returncode == 2 else IngestError(last)
+    return json.loads(done.stdout)["images_per_second"]
+
+
+def _consumer(dataset: Dataset, options: ProfileOptions, device: float | None, stream: float) -> Consumer | None:
+    if device is not None:
+        return Consumer(f"training {options.model}", device, max(0.0, 1 - stream / device))
+    if options.step_milliseconds is None:
+        return None
+    seconds = options.step_milliseconds / 1e3
+    steps = max(_FEWEST_STEPS, min(_STEPS, round(options.seconds / seconds)))
+    waiting = throughput.waiting(dataset.folder, options.training(options.workers), seconds, steps)
+    return Consumer(f"a step of {options.step_milliseconds:g} ms", options.batch_size / seconds, waiting)
+
+
+def _conclude(found: Measured, workers: int, cores: int, decodes: bool, consumer: Consumer | None) -> tuple[str, str]:
+    """What limits, and a line that says so."""
+    stream = found.by_workers[workers]
+    if consumer and consumer.waiting < advice.MAX_WAIT_SHARE:
+        return CONSUMER, advice.consumer_verdict(consumer.name, consumer.images_per_second, stream)
+    slowed = advice.slowdown(found.stages, found.ceiling, cores, decodes)
+    costs = advice.cost_by_bottleneck(found.stages, stream, advice.busy_cores(workers, cores), slowed)
+    limit = max(costs, key=lambda kind: costs[kind])
+    return limit, advice.verdict(limit, stream, workers, found.share, cores, decodes)
+
+
+def _machine(cores: int) -> dict[str, str]:
+    return {
+        "processor": _processor(),
+        "cores": str(cores),
+        "memory": f"{measure.memory_bytes() / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}",
+        "Python": platform.python_version(),
+    } | {library: version(library) for library in _LIBRARIES}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,0 +1,106 @@
+"""What to measure, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest import baselines
+from ingest.errors import OptionError
+from ingest.loading.options import BatchOptions
+from ingest.profiling import advice
+from ingest.profiling.advice import Advice, Target
+from ingest.system.validation import validate_types
+from ingest.system.worker_pool import num_workers
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """What to measure, and for how many ``seconds``, beside starting.
+
+    As many again are taken by each of ``against``, ``apply`` and ``step_milliseconds``, and ten by ``model``.
+
+    ``model`` is a network of train.py, whose training on one batch that stays on the device is measured, too;
+    ``step_milliseconds`` stands for a consumer that takes so long for a batch; ``target`` is a rate that is wanted, as
+    ``advice.wanted`` takes it. ``against`` are loaders of ``ingest.baselines``. ``apply`` tries what is advised.
+    """
+
+    batch_size: int = 64
+    image_size: int = 224
+    workers: int | None = None
+    seconds: float = 15.0
+    against: tuple[str, ...] = ()
+    model: str | None = None
+    step_milliseconds: float | None = None
+    target: str | None = None
+    apply: bool = False
+
+    def __post_init__(self) -> None:
+        validate_types(self)
+        num_workers(self.workers)
+        if not 0.1 <= self.seconds <= 86_400:
+            raise OptionError(f"{self.seconds} seconds: give 0.1 to 86400")
+        if self.step_milliseconds is not None and not 0 < self.step_milliseconds <= 60_000:
+            raise OptionError(f"{self.step_milliseconds} ms a step: give more than 0, 60000 at the most")
+        if self.step_milliseconds is not None and self.model is not None:
+            raise OptionError("--model and --step-ms: give one at a time")
+        if unknown := [name for name in self.against if name not in baselines.BASELINES]:
+            raise OptionError(f"{unknown[0]!r} is no loader: give some of {','.join(baselines.BASELINES)}")
+        if self.target is not None:
+            advice.wanted(self.target)
+        self.training(self.workers)
+
+    def training(self, workers: int | None) -> BatchOptions:
+        """The endless training batches that are measured."""
+        # An order of their own for each number of workers: none has the records in memory that another has just read.
+        return BatchOptions(self.batch_size, True, self.image_size, seed=workers or 0, workers=workers)
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Who takes the batches: what it takes alone, in images/s, and the share of its time that it waits for them."""
+
+    name: str
+    images_per_second: float
+    waiting: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What was measured of a dataset, and what follows from it.
+
+    ``stages`` are microseconds of a core an image; with one worker their sum is the time of an image in the stream.
+    ``cold_read_microseconds`` is the waiting for an image that is not in memory, one of the stages where the dataset
+    does not fit there; ``feed_microseconds`` what TensorFlow takes for an image in the process that trains.
+    ``by_workers`` are images/s of the stream for each number of workers, ``ceiling`` what all ``cores`` can decode
+    and resize and nothing else. ``against`` are other loaders' images/s with ``workers`` workers, and "ingest"'s beside
+    them, all as TensorFlow sees them; empty if none was asked for.
+    """
+
+    shards: str
+    format: str
+    encoding: str
+    records: int
+    size_bytes: int
+    batch_size: int
+    image_size: int
+    channels: int
+    workers: int
+    cores: int
+    stages: dict[str, float]
+    cold_read_microseconds: float | None
+    fits_in_memory: bool
+    feed_microseconds: float
+    by_workers: dict[int, float]
+    ceiling: float
+    against: dict[str, float]
+    consumer: Consumer | None
+    limit: str
+    verdict: str
+    advice: tuple[Advice, ...]
+    target: Target | None
+    machine: dict[str, str]
+
+    @property
+    def images_per_second(self) -> float:
+        """The stream's rate with the workers that were asked for."""
+        return self.by_workers[self.workers]

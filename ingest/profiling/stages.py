@@ -1,0 +1,193 @@
+"""What each stage costs by itself, in microseconds of a core an image, on inputs that are already there.
+
+An image goes through its stages one by one, and the thread's own clock is read between them: each works on what the one
+before has just made, as it does in a worker, and what other programs do meanwhile is not counted.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ingest import jpeg, sampler
+from ingest.dataset.dataset import Dataset
+from ingest.errors import BadSampleError, RecordError
+from ingest.loading import augment, transforms
+from ingest.loading.loader import plan_batches
+from ingest.loading.options import BatchOptions
+from ingest.record import RAW, parse
+from ingest.system import paths
+
+OF_AN_IMAGE = ("read", "parse", "crop", "cut", "decode", "resize")
+"""The stages of an image, in their order. Of shards of pixels ``read`` is fetching the crop's pixels from memory, too,
+and there is nothing to cut or to decode."""
+
+BATCH, HAND_OFF = "batch", "hand-off"
+"""The stages of a batch: choosing its records and their random numbers; its job and its answer, from process to
+process."""
+
+SAMPLED = 256
+"""Records that are looked at: all stages at the same ones, since images differ more than stages do."""
+
+_PLANNED = 32
+
+
+def sampled(dataset: Dataset) -> list[int]:
+    """The numbers of the records to look at, drawn as an epoch draws them."""
+    return sampler.epoch_order(len(dataset), 0, 0)[:SAMPLED].tolist()
+
+
+class Stages:
+    """The stages of an image, timed on a dataset's sample; the more often, the better."""
+
+    def __init__(self, dataset: Dataset, options: BatchOptions):
+        self._dataset = dataset
+        self._numbers = sampled(dataset)
+        self._draws = sampler.random_draws(0, 0, 0, len(self._numbers)).tolist()
+        size, channels = options.image_size, dataset.manifest.channels
+        # A place for each, because a stream's slots are more than caches hold, too.
+        self._out = np.empty((len(self._numbers), size, size, channels), np.uint8)
+        self._times: list[list[np.ndarray]] = [[] for _ in self._numbers]
+        self._next = 0
+        transforms.single_threaded()
+        # The first look at each record counts only for those that there is no time to look at again.
+        self._first = [self._timed(i) for i in range(len(self._numbers))]
+
+    def __call__(self, seconds: float) -> float:
+        """Time images for so long, one after the other, one at the least; gives images/s."""
+        start, passed, done = time.perf_counter(), 0.0, 0
+        while not done or passed < seconds:
+            self._times[self._next].append(self._timed(self._next))
+            self._next = (self._next + 1) % len(self._numbers)
+            done += 1
+            passed = time.perf_counter() - start
+        return done / passed
+
+    @property
+    def microseconds(self) -> dict[str, float]:
+        """Of each stage: the median over all times of each image, and of these the mean, so that they add up."""
+        medians = [np.median(times or [first], axis=0) for times, first in zip(self._times, self._first, strict=True)]
+        return dict(zip(OF_AN_IMAGE, (np.mean(medians, axis=0) / 1e3).tolist(), strict=True))
+
+    def _timed(self, i: int) -> np.ndarray:
+        """Nanoseconds of each stage of image ``i``, int64 [stages]."""
+        clock = np.empty(len(OF_AN_IMAGE) + 1, np.int64)
+        try:
+            self._time(i, clock)
+        except (BadSampleError, RecordError) as error:
+            raise self._dataset.describe(self._numbers[i], error) from error
+        return np.diff(clock)
+
+    def _time(self, i: int, clock: np.ndarray) -> None:
+        """Make a training view of image ``i``, writing down when each stage began and the last one ended."""
+        now = time.thread_time_ns
+        channels, draws = self._out.shape[3], self._draws[i]
+        clock[0] = now()
+        payload = self._dataset.view(self._numbers[i])
+        clock[1] = now()
+        record = parse(payload)
+        clock[2] = now()
+        region = augment.random_resized_crop(record.height, record.width, draws)
+        clock[3] = now()
+        if record.has_segments:
+            cut = jpeg.crop_jpeg(record.encoded, record.segments, region)
+            clock[4] = now()
+            pixels = jpeg.decode_cut(cut, channels, region)
+        else:
+            clock[4] = clock[3]
+            pixels = transforms.decode_region(record, channels, region)
+        clock[5] = now()
+        transforms.resize_and_flip(pixels, draws, self._out[i])
+        clock[6] = now()
+        if record.format == RAW:
+            # It was no decoding: all before it is later by as much, so that reading has been as much longer.
+            clock[1:5] += clock[5] - clock[4]
+
+
+def batch_microseconds(dataset: Dataset, options: BatchOptions) -> float:
+    """What choosing records and drawing their random numbers costs an image."""
+    start = time.thread_time_ns()
+    images = 0
+    for rows in islice(plan_batches(dataset, options), _PLANNED):
+        for span, numbers in rows:
+            sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
+            images += len(numbers)
+    return (time.thread_time_ns() - start) / 1e3 / images
+
+
+def cold_read_microseconds(dataset: Dataset) -> float | None:
+    """What reading a record takes that is not in memory, in microseconds of waiting; None where this cannot be told.
+
+    The sample's pages are dropped from the system's cache first, as far as the system does that: what lies on a disk
+    in memory is as fast as ever.
+    """
+    if paths.is_remote(dataset.folder) or not hasattr(os, "posix_fadvise"):
+        return None
+    taken = 0
+    numbers = sampled(dataset)
+    for number in numbers:
+        path, place = dataset.location(number)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            # The pages of a record that a map has been read through stay: this is done before any is.
+            # Of a part of a page nothing is dropped.
+            first = place.offset // mmap.PAGESIZE * mmap.PAGESIZE
+            end = -(-(place.offset + place.size_bytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+            os.posix_fadvise(descriptor, first, end - first, os.POSIX_FADV_DONTNEED)
+            start = time.perf_counter_ns()
+            os.pread(descriptor, place.size_bytes, place.offset)
+            taken += time.perf_counter_ns() - start
+        finally:
+            os.close(descriptor)
+    return taken / 1e3 / len(numbers)
+
+
+def short_side(dataset: Dataset) -> int:
+    """The median of the sample's short sides, in pixels."""
+    records = (dataset[number] for number in sampled(dataset))
+    return int(np.median([min(record.height, record.width) for record in records]))
+
+
+def bytes_an_image(dataset: Dataset) -> float:
+    """What a record takes on the disk."""
+    return dataset.manifest.size_bytes / len(dataset)
+
+
+class Ceiling:
+    """Decodes and resizes regions that were cut out before, over and over: all that a loader cannot do without.
+
+    The handler of a worker process; its tasks are seconds, its results images/s.
+    """
+
+    def __init__(self, shards: Path, options: BatchOptions):
+        transforms.single_threaded()
+        dataset = Dataset(shards)
+        numbers = sampled(dataset)
+        draws = sampler.random_draws(0, 0, 0, len(numbers)).tolist()
+        self._channels = dataset.manifest.channels
+        self._out = np.empty((options.image_size, options.image_size, self._channels), np.uint8)
+        self._inputs = []
+        for number, record_draws in zip(numbers, draws, strict=True):
+            record = dataset[number]
+            region = augment.random_resized_crop(record.height, record.width, record_draws)
+            cut = jpeg.crop_jpeg(record.encoded, record.segments, region) if record.has_segments else None
+            self._inputs.append((record, cut, region, record_draws))
+
+    def __call__(self, seconds: float, report: object) -> float:
+        """Images/s over ``seconds``."""
+        start, done, passed = time.perf_counter(), 0, 0.0
+        while passed < seconds:
+            record, cut, region, draws = self._inputs[done % len(self._inputs)]
+            if cut is None:
+                pixels = transforms.decode_region(record, self._channels, region)
+            else:
+                pixels = jpeg.decode_cut(cut, self._channels, region)
+            transforms.resize_and_flip(pixels, draws, self._out)
+            done += 1
+            passed = time.perf_counter() - start
+        return done / passed

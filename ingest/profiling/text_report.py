@@ -1,0 +1,131 @@
+"""A profile as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ingest.profiling.advice import CONSUMER, Advice, is_doubtful, plural
+from ingest.profiling.result import Profile
+from ingest.profiling.stages import BATCH, HAND_OFF
+from ingest.profiling.throughput import OURS
+from ingest.system.terminal import printable
+
+STAGE_DESCRIPTIONS = {
+    "cold read": "waiting for the disk",
+    "read": "find the record in memory",
+    "parse": "its fields",
+    "crop": "choose the region",
+    "cut": "its segments of the JPEG",
+    "decode": "pixels",
+    "resize": "and flip, into the batch",
+    BATCH: "order and random numbers",
+    HAND_OFF: "between processes",
+}
+
+_BAR = 30
+
+
+def text(result: Profile) -> str:
+    """A profile for people to read."""
+    return "\n".join(map(printable, _lines(result)))
+
+
+def _lines(result: Profile) -> Iterator[str]:
+    yield title(result)
+    yield ""
+    yield from _stages(result)
+    yield ""
+    yield "images/s"
+    for workers, rate in result.by_workers.items():
+        yield f"  {plural(workers, 'worker'):<30}{rate:>10,.0f}"
+    yield f"  {ceiling_name(result):<30}{result.ceiling:>10,.0f}"
+    for name, rate in result.against.items():
+        times = "" if name == OURS else f"   {result.against[OURS] / rate:.2f} times as fast with ours"
+        yield f"  {name + ', into TensorFlow':<30}{rate:>10,.0f}{times}"
+    if result.consumer:
+        waits = f"it waits for images in {result.consumer.waiting:.0%} of its time"
+        yield f"  {result.consumer.name:<30}{result.consumer.images_per_second:>10,.0f}   {waits}"
+    yield ""
+    yield from conclusion(result)
+    yield from _target(result)
+
+
+def title(result: Profile) -> str:
+    """What was profiled, in a line."""
+    size = result.image_size
+    return (
+        f"{result.records:,} records, {result.format}, encoding {result.encoding}, "
+        f"{result.size_bytes / result.records / 1e3:,.0f} kB an image; "
+        f"batches of {result.batch_size} x {size} x {size} x {result.channels}"
+    )
+
+
+def ceiling_name(result: Profile) -> str:
+    """What the ceiling is."""
+    return f"{'resize' if result.encoding == 'raw' else 'codec'} alone, {plural(result.cores, 'core')}"
+
+
+def _stages(result: Profile) -> Iterator[str]:
+    total = sum(result.stages.values())
+    yield "us of a core an image"
+    for stage, cost in result.stages.items():
+        bar = "#" * round(_BAR * cost / total)
+        yield f"  {stage:<10}{STAGE_DESCRIPTIONS[stage]:<26}{cost:>8,.1f}  {bar}".rstrip()
+    yield f"  {'in all':<36}{total:>8,.1f}  so one core can give {1e6 / total:,.0f} images/s"
+    yield f"  {'into TensorFlow':<36}{result.feed_microseconds:>8,.1f}  in the process that trains"
+    if result.cold_read_microseconds is not None and result.fits_in_memory:
+        yield f"  {'read from disk':<36}{result.cold_read_microseconds:>8,.1f}  in the first epoch: it fits into memory"
+
+
+def conclusion(result: Profile) -> Iterator[str]:
+    """What limits, and what to change."""
+    yield result.verdict
+    if result.advice:
+        yield ""
+        yield f"{'advice':<46}{'images/s':>10}{'measured' if is_tried(result) else '':>10}".rstrip()
+    for each in result.advice:
+        measured = "" if each.measured is None else f"{each.measured:>10,.0f}"
+        yield f"  {each!s:<44}{each.predicted:>10,.0f}{measured}   {size_of(each, result)}".rstrip()
+    yield next_steps(result)
+
+
+def next_steps(result: Profile) -> str:
+    """How to follow the advice, or why there is none; and how far to trust it."""
+    ways = [_suggestion(result)]
+    if result.advice and result.consumer is None:
+        ways.append("Whether it is needed, --model NAME tells: how fast a network of train.py can take the images.")
+    if is_doubtful(max(result.by_workers.values()), result.ceiling, result.advice):
+        ways.append("These figures contradict each other: the machine was busy. Profile again when it is not.")
+    return " ".join(ways)
+
+
+def _suggestion(result: Profile) -> str:
+    if any(each.packing for each in result.advice):
+        return f"To pack otherwise: ingest build-shards SRC OUT --format {result.format}, with these options."
+    if result.advice:
+        return "No other packing promises a tenth more."
+    if result.limit == CONSUMER:
+        return "Nothing in the loader needs changing: its batches are there before they are asked for."
+    if result.limit == HAND_OFF:
+        return "Nothing that was tried promises a tenth more: try larger batches, or fewer workers."
+    return "Nothing that was tried promises a tenth more: it takes more cores, or smaller images."
+
+
+def size_of(advice: Advice, result: Profile) -> str:
+    """What the advice does to the dataset's size, in words; none where it leaves it."""
+    return "" if advice.size_bytes is None else f"{advice.size_bytes / result.size_bytes:.1f} x the bytes"
+
+
+def is_tried(result: Profile) -> bool:
+    """Whether the advice has been tried."""
+    return any(each.measured is not None for each in result.advice)
+
+
+def _target(result: Profile) -> Iterator[str]:
+    if result.target is None:
+        return
+    yield ""
+    yield f"for {result.target.images_per_second:,.0f} images/s ({result.target.whose})"
+    yield f"  {'as it is':<44}{plural(result.target.cores, 'core'):>10}"
+    for packing, cores in result.target.cores_by_packing.items():
+        yield f"  {packing:<44}{plural(cores, 'core'):>10}"

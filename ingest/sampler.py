@@ -1,0 +1,91 @@
+"""Who comes when: pure functions of a seed. No shuffle state exists anywhere.
+
+All randomness is Philox4x64-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011), whose key is
+(seed, epoch) and whose counter is the position: the numbers that belong to a record in an epoch are found without
+drawing those before it. Only raw 64-bit output is used, which NumPy promises not to change between releases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+DRAWS = 44
+"""Random numbers a record has in an epoch: ten tries of four for the crop and one for the flip, and three to fill the
+last counter step, which gives four."""
+
+MAX_SEED = 2**64 - 1
+
+# The counter's highest word keeps the three uses of one seed apart.
+_PACKING, _EPOCH, _DRAWS = 0, 1, 2
+
+
+class Span(NamedTuple):
+    """A run of consecutive positions in one epoch."""
+
+    epoch: int
+    first: int
+    length: int
+
+
+def packing_order(n: int, seed: int) -> np.ndarray:
+    """The order in which a source's ``n`` samples are packed: a permutation of ``range(n)``, int64 [n]."""
+    return _permutation(n, seed, 0, _PACKING)
+
+
+@lru_cache(maxsize=2)  # an epoch and, across its end, the next: 8 bytes a record each
+def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch of training sees ``n`` records: a permutation of ``range(n)``, int64 [n]."""
+    order = _permutation(n, seed, epoch, _EPOCH)
+    order.flags.writeable = False  # it is shared by all who ask for it
+    return order
+
+
+def random_draws(seed: int, epoch: int, first: int, count: int) -> np.ndarray:
+    """Random numbers of the positions ``first`` to ``first + count`` of an epoch.
+
+    Returns float64 [count, DRAWS], uniform in [0, 1). A row depends on (seed, epoch, position) alone.
+    """
+    raw = _philox(seed, epoch, first * DRAWS // 4, _DRAWS).random_raw(count * DRAWS)
+    return (raw >> np.uint64(11)).astype(np.float64).reshape(count, DRAWS) * 2.0**-53
+
+
+def spans(n: int, batch_size: int, step: int, epochs: int | None) -> list[Span]:
+    """The positions of batch ``step``, split where an epoch of ``n`` records ends; empty past the last epoch.
+
+    Batches run on across the end of an epoch: batch ``step`` begins at position ``step * batch_size`` of the whole
+    sequence. Only the last batch of a finite number of epochs may hold fewer than ``batch_size``.
+    """
+    position = step * batch_size
+    end = position + batch_size
+    if epochs is not None:
+        end = min(end, epochs * n)
+    result = []
+    while position < end:
+        epoch, first = divmod(position, n)
+        length = min(end - position, n - first)
+        result.append(Span(epoch, first, length))
+        position += length
+    return result
+
+
+def batches(n: int, batch_size: int, start: int, epochs: int | None, every: int = 1) -> Iterator[list[Span]]:
+    """The spans of batch ``start``, of the one ``every`` batches later, and so on; endless if ``epochs`` is None."""
+    step = start
+    while batch := spans(n, batch_size, step, epochs):
+        yield batch
+        step += every
+
+
+def _permutation(n: int, seed: int, epoch: int, use: int) -> np.ndarray:
+    # Sorting raw numbers rather than Generator.permutation, whose algorithm NumPy may change.
+    return np.argsort(_philox(seed, epoch, 0, use).random_raw(n), kind="stable")
+
+
+def _philox(seed: int, epoch: int, counter: int, use: int) -> np.random.Philox:
+    return np.random.Philox(
+        counter=np.array([counter, 0, 0, use], dtype=np.uint64), key=np.array([seed, epoch], dtype=np.uint64)
+    )

@@ -1,0 +1,1 @@
+"""What checks, repairs, converts, describes and draws datasets."""

@@ -1,0 +1,1 @@
+"""What tests share: images, files, servers, fuzzers, the check of the documents."""
