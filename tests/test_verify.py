@@ -17,7 +17,8 @@ from ingest.dataset.dataset import Dataset
 from ingest.errors import ManifestError, RecordError, SourceError
 from ingest.packing import resumable
 from ingest.record import parse, serialize
-from ingest.tools.verify import Corruption, verify
+from ingest.tools.shard_check import Corruption
+from ingest.tools.verify import verify
 
 FLIPS = int(os.environ.get("INGEST_FLIPS", "40"))
 CUTS = int(os.environ.get("INGEST_CUTS", "16"))
