@@ -34,11 +34,11 @@ demo: $(INSTALLED)
 	$(BIN)/ingest inspect demo/train-lmdb --sheet demo/sheet.png
 	@$(call say,4. AlexNet learns. At 64 pixels instead of 224 and in minutes instead of days.)
 	$(BIN)/python train.py --model alexnet --data demo/train-tfrecord --eval-data demo/val --model-dir demo/alexnet \
-	  --image-size 64 --batch-size 32 --epochs 9 --schedule cosine --warm-up 0.1 --crop 0.5 \
+	  --image-size 64 --batch-size 32 --epochs 9 --schedule cosine --warm-up 0.1 --min-crop-area 0.5 \
 	  --optimizer adam --learning-rate 0.0003 --json demo/alexnet.json
 	@$(call say,5. ResNet-18 learns. From the other format: nothing but the name changes.)
 	$(BIN)/python train.py --model resnet18 --data demo/train-lmdb --eval-data demo/val --model-dir demo/resnet18 \
-	  --image-size 48 --batch-size 32 --epochs 7 --schedule cosine --crop 0.5 \
+	  --image-size 48 --batch-size 32 --epochs 7 --schedule cosine --min-crop-area 0.5 \
 	  --optimizer adam --learning-rate 0.001 --json demo/resnet18.json
 	@$(BIN)/python -c "$$CONCLUSION"
 

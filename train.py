@@ -16,16 +16,30 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 try:
     from ingest.system import paths, progress
 except ModuleNotFoundError as missing:
     sys.exit(f"train.py: error: {sys.executable} has no {missing.name}: make install, then source .venv/bin/activate")
-from ingest.cli import Parser, guarded, local, path_or_url, save, save_json, writable
+from ingest.baselines import BASELINES, OURS
+from ingest.cli import (
+    Parser,
+    add_options,
+    flag_of,
+    given_transforms,
+    guarded,
+    local,
+    path_or_url,
+    save,
+    save_json,
+    writable,
+)
 from ingest.dataset.manifest import BUILD_NAME, NAME, load_manifest
 from ingest.errors import IngestError, OptionError
+from ingest.loading.options import TransformOptions
 from ingest.system.terminal import print_errors, print_results
+from ingest.system.validation import declared
 from models import NETWORKS, ModelError, Network, flags
 
 if TYPE_CHECKING:
@@ -43,16 +57,6 @@ _ADVICE_SECONDS = 5.0
 _MOST_CLASSES, _MOST_PIXELS = 1_000_000, 10_000
 
 _MOST_BYTES = 2**30  # of a file of an image
-
-# Flags that say how to train; with a network that is only used they would do nothing.
-_OF_TRAINING = (
-    "data", "model_dir", "epochs", "steps", "batch_size", "image_size", "patience", "tune", "optimizer",
-    "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing", "crop", "pixel_range", "initializer",
-    "no_bias", "no_shuffle", "loader", "mixed_precision", "deterministic", "devices", "classes",
-)  # fmt: skip
-
-# Flags that have no meaning where there are no data.
-_OF_DATA = ("data", "eval_data", "model_dir", "epochs", "patience", "init_from", "tune", "no_shuffle", "loader")
 
 
 def main() -> int:
@@ -76,47 +80,56 @@ def _run(args: argparse.Namespace) -> None:
         raise IngestError(str(error)) from error
 
 
+class _Use(NamedTuple):
+    """What train.py can do besides training: the flags that go with it, and why no other does."""
+
+    run: Callable[[argparse.Namespace], None]
+    flags: frozenset[str]
+    why: str
+
+
 def _command(args: argparse.Namespace) -> Callable[[argparse.Namespace], None]:
     """What ``args`` asks for. Raises OptionError where flags do not go together."""
-    uses = {"--predict": args.predict, "--features": args.features, "--evaluate": args.evaluate}
-    asked = [flag for flag, value in uses.items() if value]
-    others = [flag for flag, value in (("--summary", args.summary), ("--synthetic", args.synthetic)) if value]
-    if len(asked + others) > 1:
-        raise OptionError(f"{' and '.join(asked + others)}: give one at a time")
+    asked = [name for name in _USES if getattr(args, name)]
+    if len(asked) > 1:
+        raise OptionError(f"{' and '.join(map(_flag_of, asked))}: give one at a time")
     if args.out and not args.features:
         raise OptionError("--out goes with --features")
-    if args.summary:
-        return _summarize
-    if asked:
-        _check_use(asked[0], args)
-        return {"--predict": _predict, "--features": _extract, "--evaluate": _evaluate}[asked[0]]
-    if args.model is None:
+    if asked and asked[0] in ("predict", "features", "evaluate"):
+        _check_trained(asked[0], args)
+    elif args.model is None:
         raise OptionError(f"give --model NAME: {', '.join(NETWORKS)}")
-    if args.classes is not None and not args.synthetic:
+    if args.classes is not None and not asked:
         raise OptionError("--classes goes with --summary and --synthetic; in training the data say how many there are")
-    return _measure_device if args.synthetic else _train
+    return _USES[asked[0]].run if asked else _train
 
 
-def _check_use(flag: str, args: argparse.Namespace) -> None:
+def _check_trained(use: str, args: argparse.Namespace) -> None:
     if args.init_from is None:
-        raise OptionError(f"{flag} needs --init-from CHECKPOINT|SAVEDMODEL: the network to use")
-    wrong = _given(args, _OF_TRAINING)
-    if flag == "--evaluate":
-        if args.eval_data is None:
-            raise OptionError("--evaluate needs --eval-data SHARDS")
-        wrong = [name for name in wrong if name != "batch_size"]
-    elif args.eval_data is not None:
-        wrong.append("eval_data")
-    if wrong:
-        raise OptionError(f"--{wrong[0].replace('_', '-')} does not go with {flag}: the network is trained")
-    if args.features and args.out is None:
+        raise OptionError(f"{_flag_of(use)} needs --init-from CHECKPOINT|SAVEDMODEL: the network to use")
+    if use == "evaluate" and args.eval_data is None:
+        raise OptionError("--evaluate needs --eval-data SHARDS")
+    _check_flags(use, args)
+    if use == "features" and args.out is None:
         raise OptionError("--features needs --out FILE.npz")
 
 
-def _given(args: argparse.Namespace, names: tuple[str, ...]) -> list[str]:
-    """Those of the flags that were given; 0 is given, too."""
-    values = {name: getattr(args, name) for name in names}
-    return [name for name, value in values.items() if value is not None and value is not False and value != "ours"]
+def _check_flags(use: str, args: argparse.Namespace) -> None:
+    """Raise OptionError for a flag that does nothing in a use."""
+    for name in _given(args):
+        if name not in {*_USES[use].flags, use, "json"}:
+            raise OptionError(f"{_flag_of(name)} does not go with {_flag_of(use)}: {_USES[use].why}")
+
+
+def _given(args: argparse.Namespace) -> list[str]:
+    """The flags that were given; 0 is given, too."""
+    parser = _parser()
+    return [name for name, value in vars(args).items() if value != parser.get_default(name)]
+
+
+def _flag_of(name: str) -> str:
+    is_transform = name in declared(TransformOptions)
+    return flag_of(TransformOptions, name) if is_transform else f"--{name.replace('_', '-')}"
 
 
 def _parser() -> Parser:
@@ -133,17 +146,28 @@ def _parser() -> Parser:
     parser.add_argument("--data", type=path_or_url, metavar="SHARDS", help="what to train on")
     parser.add_argument("--eval-data", type=path_or_url, metavar="SHARDS", help="what to evaluate on, after each epoch")
     parser.add_argument("--model-dir", type=local, metavar="DIR", help="for checkpoints and TensorBoard's files")
-    parser.add_argument("--image-size", type=int, metavar="N", help="pixels a side (default: 224; lenet 28)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of order, crops and weights (default: 0)")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help=f"pixels a side ({flags.by_network(lambda network: network.image_size)})",
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="of order, crops and weights (default: 0)")
     parser.add_argument("--workers", type=int, metavar="N", help="loader processes (default: one a core)")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
     flags.add_recipe(parser.add_argument_group("the recipe", "Defaults are those of the network's paper."))
-    flags.add_machine(parser.add_argument_group("the machine"))
+    add_options(parser.add_argument_group("what training shows"), TransformOptions)
+    machine = parser.add_argument_group("the machine")
+    flags.add_machine(machine)
+    machine.add_argument("--loader", choices=(OURS, *BASELINES), help=f"how to load, to compare (default: {OURS})")
     _add_uses(parser.add_argument_group("a trained network"))
     flags.add_variant(parser.add_argument_group("what if"))
     parser.add_argument("--summary", action="store_true", help="print the network's layers and what they cost, and end")
     parser.add_argument(
-        "--classes", type=int, metavar="N", help="with --summary, --synthetic (default: 1000; lenet 10)"
+        "--classes",
+        type=int,
+        metavar="N",
+        help=f"with --summary, --synthetic ({flags.by_network(lambda network: network.classes)})",
     )
     return parser
 
@@ -162,8 +186,7 @@ def _add_uses(group: Any) -> None:
 
 
 def _summarize(args: argparse.Namespace) -> None:
-    if args.model is None:
-        raise OptionError(f"give --model NAME: {', '.join(NETWORKS)}")
+    _check_flags("summary", args)
     from models.summary import table, text
 
     size, channels, classes = _shape(args)
@@ -182,11 +205,11 @@ def _summarize(args: argparse.Namespace) -> None:
 
 def _shape(args: argparse.Namespace) -> tuple[int, int, int]:
     """Image size, channels and classes, where no data say them."""
-    is_lenet = args.model == "lenet"
-    classes = _positive("--classes", args.classes if args.classes is not None else (10 if is_lenet else 1000))
+    network = NETWORKS[args.model]
+    classes = _positive("--classes", args.classes if args.classes is not None else network.classes)
     if classes > _MOST_CLASSES:
         raise OptionError(f"--classes {classes}: give {_MOST_CLASSES:,} at the most")
-    return _image_size(args, NETWORKS[args.model]), 1 if is_lenet else 3, classes
+    return _image_size(args, network), network.channels, classes
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -261,12 +284,13 @@ def _checked(args: argparse.Namespace) -> TrainingJob:
         raise OptionError("--patience needs --eval-data SHARDS: it counts evaluations")
     if (args.init_from is None) != (args.tune is None):
         raise OptionError("give --init-from CHECKPOINT|SAVEDMODEL and --tune head|all together")
-    if args.no_shuffle and args.loader != "ours":
+    if args.no_shuffle and args.loader not in (None, OURS):
         raise OptionError(f"--no-shuffle: one class after the other is not in --loader {args.loader}")
     if any((args.model_dir / name).exists() for name in (NAME, BUILD_NAME)):
         raise OptionError(f"--model-dir {args.model_dir}: it holds a dataset: give a folder of its own")
     size = _image_size(args, NETWORKS[args.model])
     recipe = _flag(lambda: flags.recipe(args))
+    _transforms(args)
     manifest = load_manifest(args.data)
     if not manifest.records:
         raise IngestError(f"{args.data}: the dataset has no records")
@@ -283,7 +307,7 @@ def _checked(args: argparse.Namespace) -> TrainingJob:
     variant = _flag(lambda: flags.variant(args, trained.description.variant if trained else None))
     description = run_dir.RunConfig(
         args.model, size, manifest.channels, manifest.classes, manifest.fingerprint, manifest.records, batch_size,
-        args.seed, args.tune or "all", recipe.optimizer, args.mixed_precision, variant,
+        args.seed or 0, args.tune or "all", recipe.optimizer, args.mixed_precision, variant,
     )  # fmt: skip
     return training.TrainingJob(
         description, recipe, flags.learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
@@ -309,7 +333,7 @@ def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
         raise OptionError(str(error)) from error
     if batch_size % found.replicas:
         raise OptionError(f"--batch-size {batch_size}: cannot be divided among {found.replicas} devices")
-    if args.loader != "ours" and found.replicas > 1:
+    if args.loader not in (None, OURS) and found.replicas > 1:
         way = "give --devices cpu:1 or gpu:1" if found.hosts == 1 else "unset TF_CONFIG"
         raise OptionError(f"--loader {args.loader} feeds one device: {way}")
     return found
@@ -333,20 +357,25 @@ def _some(classes: tuple[str, ...], others: tuple[str, ...]) -> str:
 
 
 def _training_inputs(args: argparse.Namespace, job: TrainingJob, start: int) -> Any:
-    what, recipe = job.description, job.recipe
+    what = job.description
     options: dict[str, Any] = {
         "batch_size": what.batch_size, "training": True, "image_size": what.image_size, "seed": what.seed,
-        "workers": args.workers, "start_batch": start, "augment": recipe.augment, "crop": recipe.crop,
-        "shuffle": not args.no_shuffle,
+        "workers": args.workers, "start_batch": start, "shuffle": not args.no_shuffle, **_transforms(args),
     }  # fmt: skip
-    if args.loader == "ours":
+    if args.loader in (None, OURS):
         import ingest
 
         return ingest.input_fn(args.data, **options)
     from ingest import baselines
-    from ingest.loading.options import BatchOptions
+    from ingest.loading.options import LoaderOptions
 
-    return baselines.input_fn(args.loader, args.data, BatchOptions(**options))
+    return baselines.input_fn(args.loader, args.data, LoaderOptions(**options))
+
+
+def _transforms(args: argparse.Namespace) -> dict[str, Any]:
+    """What training shows of an image: the network's own options, and those that flags override."""
+    own = NETWORKS[args.model].recipe.transforms
+    return {**own, **given_transforms(args, augment=own.get("augment", True))}
 
 
 def _evaluation_inputs(shards: Path, what: RunConfig, workers: int | None, batch_size: int | None = None) -> Any:
@@ -416,7 +445,7 @@ def _report(args: argparse.Namespace, job: TrainingJob, outcome: Outcome) -> Non
         print_errors(f"train.py: {training.bottleneck_message(outcome.data_wait_share, outcome.seconds)}")
     print_errors(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}")
     _give(args, result)
-    if training.is_starved(outcome) and args.loader == "ours":
+    if training.is_starved(outcome) and args.loader in (None, OURS):
         _advise(args, job)
 
 
@@ -445,7 +474,11 @@ def _advise(args: argparse.Namespace, job: TrainingJob) -> None:
     what = job.description
     size = min(what.batch_size, _EVALUATION_BATCH)
     try:
-        found = profile(args.data, ProfileOptions(size, what.image_size, args.workers, _ADVICE_SECONDS))
+        options = ProfileOptions(
+            batch_size=size, image_size=what.image_size, workers=args.workers, seconds=_ADVICE_SECONDS,
+            **_transforms(args),
+        )  # fmt: skip
+        found = profile(args.data, options)
     except IngestError as error:
         # The training succeeded, whatever becomes of this.
         print_errors(f"train.py: what to change cannot be told: {error}")
@@ -459,15 +492,14 @@ def _measure_device(args: argparse.Namespace) -> None:
     recipe = _flag(lambda: flags.recipe(args))
     if args.batch_size == "all":
         raise OptionError("--batch-size all: give a number with --synthetic")
-    if wrong := _given(args, _OF_DATA):
-        raise OptionError(f"--{wrong[0].replace('_', '-')} does not go with --synthetic: it is one batch")
+    _check_flags("synthetic", args)
     from models import run_dir, training
 
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
     # All of it is one epoch, so that pictures are written once, and not timed.
     description = run_dir.RunConfig(
         args.model, size, channels, tuple(map(str, range(classes))), "", steps * recipe.batch_size, recipe.batch_size,
-        args.seed, "all", recipe.optimizer, args.mixed_precision, flags.variant(args),
+        args.seed or 0, "all", recipe.optimizer, args.mixed_precision, flags.variant(args),
     )  # fmt: skip
     devices = _devices(args, recipe.batch_size)
     rate = flags.learning_rate(args, recipe.batch_size)
@@ -607,6 +639,24 @@ def _positive(name: str, value: int) -> int:
     if value < 1:
         raise OptionError(f"{name} {value}: give 1 or more")
     return value
+
+
+_OF_NETWORK = frozenset({"model", "image_size", "classes"})
+_OF_STEPS = frozenset(
+    {"steps", "batch_size", "optimizer", "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing",
+     "pixel_range", "initializer", "no_bias", "devices", "mixed_precision", "xla", "seed"}
+)  # fmt: skip
+_TRAINED = frozenset({"init_from", "model", "xla"})
+_WHY_TRAINED = "the network is trained"
+
+_USES = {
+    "predict": _Use(_predict, _TRAINED, _WHY_TRAINED),
+    "features": _Use(_extract, _TRAINED | {"out", "workers"}, _WHY_TRAINED),
+    "evaluate": _Use(_evaluate, _TRAINED | {"eval_data", "batch_size", "workers"}, _WHY_TRAINED),
+    "summary": _Use(_summarize, _OF_NETWORK, "nothing is trained"),
+    "synthetic": _Use(_measure_device, _OF_NETWORK | _OF_STEPS, "it is one batch"),
+}
+"""What train.py can do besides training, by flag. A flag that would do nothing in a use is refused."""
 
 
 if __name__ == "__main__":

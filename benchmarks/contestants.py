@@ -56,9 +56,9 @@ def ours(format: str) -> Callable[[Path, int], Batches]:
 
     def start(folder: Path, workers: int) -> Batches:
         from ingest.loading.loader import iter_batches
-        from ingest.loading.options import BatchOptions
+        from ingest.loading.options import LoaderOptions
 
-        options = BatchOptions(BATCH, training=True, image_size=SIZE, workers=workers)
+        options = LoaderOptions(batch_size=BATCH, training=True, image_size=SIZE, workers=workers)
         return (len(batch.images) for batch in iter_batches(folder / format, options))
 
     return start

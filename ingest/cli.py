@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,15 +21,29 @@ from typing import Any, NoReturn
 from ingest.errors import IngestError, OptionError, OutputError
 from ingest.system import paths, terminal
 from ingest.system.terminal import print_errors, print_results
+from ingest.system.validation import declared
+from ingest.system.worker_pool import HELP
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line, and whose help keeps its examples' line breaks."""
+    """A parser whose complaints are one line, and whose help keeps its examples' line breaks.
 
-    def __init__(self, **options: Any):
+    ``add_arguments`` adds what it parses when that is first needed: what a command imports for its flags, no other
+    command waits for.
+    """
+
+    def __init__(self, add_arguments: Callable[[Parser], None] | None = None, **options: Any):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+        self._add_arguments = add_arguments
+
+    def parse_known_args(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse, with all arguments added."""
+        if self._add_arguments:
+            add_arguments, self._add_arguments = self._add_arguments, None
+            add_arguments(self)
+        return super().parse_known_args(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """End with 2 and one line on stderr."""
@@ -152,109 +166,110 @@ def _parser() -> Parser:
 
 
 def _add_synth(commands: Any) -> None:
-    parser = commands.add_parser(
+    commands.add_parser(
         "synth",
         help="draw a photo set that a network can learn",
         description="Draw a photo set in ImageNet's layout, OUT/train/CLASS/NAME.JPEG and OUT/val/...; no download.",
         epilog="example:\n  ingest synth photos --images 2000",
+        add_arguments=_synth_arguments,
     )
+
+
+def _synth_arguments(parser: Parser) -> None:
+    from ingest.tools.synthesize import SynthOptions
+
     parser.add_argument("out", metavar="OUT", type=local, help="a new or empty folder")
-    parser.add_argument("--classes", type=int, default=8, metavar="N", help="2 to 12 (default: 8)")
-    parser.add_argument(
-        "--images", type=int, default=2000, metavar="N", help="every fifth for validation (default: 2000)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="another seed, other pictures (default: 0)")
+    add_options(parser, SynthOptions)
     parser.set_defaults(run=_synth)
 
 
 def _add_build_shards(commands: Any) -> None:
-    parser = commands.add_parser(
+    commands.add_parser(
         "build-shards",
         help="pack photographs into shards",
         description="Pack the images of SRC into shards in OUT, in random order. SRC is only ever read.",
         epilog="examples:\n"
         "  ingest build-shards ILSVRC2012/train shards/train --format tfrecord\n"
         "  ingest build-shards mnist/train-images-idx3-ubyte.gz shards/mnist --format lmdb",
+        add_arguments=_build_shards_arguments,
     )
+
+
+def _build_shards_arguments(parser: Parser) -> None:
+    from ingest.packing.options import BuildOptions
+
     parser.add_argument(
         "src", metavar="SRC", type=path_or_url, help="a folder of CLASS/IMAGE files, tars, a list, parquet, IDX"
     )
     parser.add_argument("out", metavar="OUT", type=path_or_url, help="a new or empty folder")
-    parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
-    parser.add_argument("--shards", type=int, metavar="N", help="default: one for every 1250 images, 8 to 1024")
-    _add_workers(parser)
-    parser.add_argument(
-        "--encoding",
-        choices=("keep", "jpeg", "raw"),
-        default="keep",
-        help="keep JPEGs' pixels exactly (default), encode all anew as JPEG, or store raw pixels",
-    )
-    parser.add_argument("--resize", type=int, metavar="SHORT_SIDE", help="in pixels; larger images are reduced to it")
-    parser.add_argument("--quality", type=int, metavar="Q", help="of encoding jpeg, 1 to 100 (default: 90)")
-    parser.add_argument(
-        "--exif-orientation",
-        choices=("ignore", "apply"),
-        default="ignore",
-        help="pack pixels as they are stored (default), or turn images as their EXIF says, which encodes those anew",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the packed order (default: 0)")
-    parser.add_argument(
-        "--on-bad",
-        choices=("quarantine", "fail"),
-        default="quarantine",
-        help="list what cannot be packed in OUT/quarantine.tsv (default), or stop at the first",
-    )
-    parser.add_argument("--labels", metavar="FILE", type=path_or_url, help="for images without: a list, or the devkit")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="have a dask cluster pack, such as tcp://node1:8786")
+    add_options(parser, BuildOptions)
     parser.add_argument("--dry-run", action="store_true", help="measure a sample, say what would come, write nothing")
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the summary to FILE, too")
     parser.set_defaults(run=_build_shards)
 
 
 def _add_verify(commands: Any) -> None:
-    parser = commands.add_parser(
+    commands.add_parser(
         "verify",
         help="check a dataset to the bit, and mend it",
         description="Read every byte of SHARDS and name what is damaged: file, record, byte, key; then end with 1.",
         epilog="examples:\n"
         "  ingest verify shards/train --decode\n"
         "  ingest verify shards/train --repair ILSVRC2012/train",
+        add_arguments=_verify_arguments,
     )
+
+
+def _verify_arguments(parser: Parser) -> None:
     parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
     parser.add_argument("--decode", action="store_true", help="decode every image, too")
     parser.add_argument("--repair", metavar="SRC", type=path_or_url, help="pack what is damaged again, from the source")
-    parser.add_argument("--labels", metavar="FILE", type=path_or_url, help="of a source whose images lie without")
+    parser.add_argument(
+        "--labels", metavar="FILE", type=path_or_url, help="with --repair: of a source whose images lie without"
+    )
     _add_workers(parser)
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the result to FILE, too")
     parser.set_defaults(run=_verify)
 
 
 def _add_convert(commands: Any) -> None:
-    parser = commands.add_parser(
+    commands.add_parser(
         "convert",
         help="write a dataset in another format",
         description="Copy the records of SHARDS, untouched and in their order, to shards of another format in OUT.",
         epilog="example:\n  ingest convert shards/train shards/train-lmdb --format lmdb",
+        add_arguments=_convert_arguments,
     )
+
+
+def _convert_arguments(parser: Parser) -> None:
+    from ingest import formats
+
     parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
     parser.add_argument("out", metavar="OUT", type=path_or_url, help="a new or empty folder")
-    parser.add_argument("--format", choices=("tfrecord", "lmdb"), required=True)
+    parser.add_argument("--format", choices=formats.NAMES, required=True)
     _add_workers(parser)
     parser.set_defaults(run=_convert)
 
 
 def _add_inspect(commands: Any) -> None:
-    parser = commands.add_parser(
+    commands.add_parser(
         "inspect",
         help="look into shards: classes, sizes, duplicates",
         description="Read all of SHARDS, and say what is in it: classes, sizes, encodings, images that it holds twice.",
         epilog="examples:\n"
         "  ingest inspect shards/train --sheet sheet.png\n"
-        "  ingest inspect shards/train --against shards/val --json report.json",
+        "  ingest inspect shards/train --compare-to shards/val --json report.json",
+        add_arguments=_inspect_arguments,
     )
+
+
+def _inspect_arguments(parser: Parser) -> None:
+    from ingest.loading.options import TransformOptions
+
     parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
     parser.add_argument(
-        "--against",
+        "--compare-to",
         type=path_or_url,
         metavar="SHARDS",
         help="another dataset: what is in both, and do their labels agree",
@@ -262,13 +277,14 @@ def _add_inspect(commands: Any) -> None:
     parser.add_argument(
         "--sheet", type=_picture, metavar="FILE.png", help="draw images beside their training views, with the crops"
     )
+    add_options(parser.add_argument_group("what training shows, on the sheet"), TransformOptions)
     _add_workers(parser)
     parser.add_argument("--json", type=writable, metavar="FILE", help="write all that was found to FILE, too")
     parser.set_defaults(run=_inspect)
 
 
 def _add_profile(commands: Any) -> None:
-    parser = commands.add_parser(
+    commands.add_parser(
         "profile",
         help="measure the loader, stage by stage, and say what to change",
         description="Measure how fast training batches of SHARDS are made, stage by stage, say what limits that, and "
@@ -278,40 +294,81 @@ def _add_profile(commands: Any) -> None:
         "  ingest profile shards/train --workers 1 --apply\n"
         "  ingest profile shards/train --against naive,tf.data,tensorpack\n"
         "  ingest profile shards/train --model resnet50 --batch-size 256 --target a100",
+        add_arguments=_profile_arguments,
     )
+
+
+def _profile_arguments(parser: Parser) -> None:
+    from ingest.loading.options import TransformOptions
+    from ingest.profiling import ProfileOptions
+
     parser.add_argument("shards", metavar="SHARDS", type=path_or_url, help="what build-shards wrote")
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: 64)")
-    parser.add_argument("--image-size", type=int, default=224, metavar="N", help="pixels a side (default: 224)")
-    _add_workers(parser)
-    parser.add_argument(
-        "--seconds", type=float, default=15, metavar="S", help="time to measure, besides starting (default: 15)"
-    )
-    parser.add_argument(
-        "--against", type=_names, default=(), metavar="NAME,...", help="other loaders: naive, tf.data, tensorpack"
-    )
-    parser.add_argument("--model", metavar="NAME", help="of train.py, as the consumer: how fast is the device alone")
-    parser.add_argument("--step-ms", type=float, metavar="MS", help="a consumer that takes so long for a batch")
-    parser.add_argument(
-        "--target", metavar="RATE", help="images/s, or v100, a100 and the like: how many cores would it take"
-    )
-    parser.add_argument("--apply", action="store_true", help="try what is advised, on a sample in a temporary folder")
+    add_options(parser, ProfileOptions, besides=TransformOptions)
+    add_options(parser.add_argument_group("what training shows"), TransformOptions)
     parser.add_argument("--json", type=writable, metavar="FILE", help="write the figures to FILE, too")
     parser.add_argument("--html", type=writable, metavar="FILE", help="write a page with charts to FILE, too")
     parser.set_defaults(run=_profile)
 
 
 def _add_workers(parser: Parser) -> None:
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core; 0: none but this)")
+    parser.add_argument("--workers", type=int, metavar="N", help=HELP)
+
+
+def add_options(parser: Any, options: type, besides: type | None = None) -> None:
+    """Add a flag for each field of a class of ``options`` that has a help text; not for those of ``besides``, too."""
+    excluded = declared(besides) if besides else {}
+    for field in fields(options):
+        kind, _, option = declared(options)[field.name]
+        if not option.help or field.name in excluded:
+            continue
+        keywords: dict[str, Any] = {"dest": field.name, "default": None, "help": option.help.replace("%", "%%")}
+        if kind is bool:
+            keywords |= {"action": "store_const", "const": not field.default}
+        else:
+            keywords |= {"type": _PARSERS.get(kind, _names), "required": field.default is MISSING}
+            keywords |= {"choices": option.choices} if option.choices else {"metavar": option.metavar or "N"}
+        parser.add_argument(flag_of(options, field.name), **keywords)
+
+
+def flag_of(options: type, name: str) -> str:
+    """The flag of an option. That of a truth value turns its default around: ``--apply``, ``--no-augment``."""
+    is_on = getattr(options, name, None) is True
+    return declared(options)[name].option.flag or ("--no-" if is_on else "--") + name.replace("_", "-")
+
+
+def given(args: argparse.Namespace, options: type) -> dict[str, Any]:
+    """The options of a class that were given as flags, by name."""
+    values = {name: getattr(args, name, None) for name in declared(options)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def given_transforms(args: argparse.Namespace, augment: bool = True) -> dict[str, Any]:
+    """The options of what training shows that were given as flags.
+
+    ``augment`` is whether images are cropped at random by default. Raises OptionError for a flag that does nothing,
+    because they are not.
+    """
+    from ingest.loading.options import TransformOptions
+
+    options = given(args, TransformOptions)
+    TransformOptions(**options)
+    idle = [flag_of(TransformOptions, name) for name in options if name != "augment"]
+    if idle and not options.get("augment", augment):
+        raise OptionError(f"{idle[0]} does nothing where whole images are shown: leave it out")
+    return options
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
+_PARSERS: dict[type, Callable[[str], Any]] = {int: int, float: float, str: str, Path: path_or_url}
+
+
 def _synth(args: argparse.Namespace) -> None:
     from ingest.tools.synthesize import SynthOptions, synthesize
 
-    counts = synthesize(args.out, SynthOptions(args.classes, args.images, args.seed))
+    counts = synthesize(args.out, SynthOptions(**given(args, SynthOptions)))
     print_results(
         f"drew {counts['train']} pictures into {args.out / 'train'} and {counts['val']} into {args.out / 'val'}"
     )
@@ -325,22 +382,14 @@ def _build_shards(args: argparse.Namespace) -> None:
     from ingest.packing.options import BuildOptions
 
     if args.quality is not None and args.encoding != "jpeg":
-        raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding}")
-    names = (
-        "format",
-        "shards",
-        "workers",
-        "encoding",
-        "resize",
-        "quality",
-        "seed",
-        "on_bad",
-        "scheduler",
-        "exif_orientation",
-    )
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+        raise OptionError(f"--quality is of the encoding jpeg, and the encoding is {args.encoding or 'keep'}")
+    if args.scheduler and (args.workers is not None or args.dry_run):
+        raise OptionError(
+            f"--{'dry-run' if args.dry_run else 'workers'} does not go with --scheduler: the cluster packs"
+        )
+    options = BuildOptions(**given(args, BuildOptions))
     if args.dry_run:
-        estimate = dry_run(args.src, args.out, BuildOptions(**options), args.labels)
+        estimate = dry_run(args.src, args.out, options)
         result = asdict(estimate)
         print_results(*_lines(_ESTIMATE, **result, format=args.format))
         if estimate.free_bytes is not None and estimate.size_bytes > estimate.free_bytes:
@@ -349,7 +398,7 @@ def _build_shards(args: argparse.Namespace) -> None:
         start = time.perf_counter()
         was_there = (args.out / MANIFEST).exists()
         try:
-            manifest = build.build_shards(args.src, args.out, labels=args.labels, **options)
+            manifest = build.build_shards(args.src, args.out, **asdict(options))
         except KeyboardInterrupt:
             raise KeyboardInterrupt("the same command goes on from there") from None
         result = _summary(manifest, time.perf_counter() - start)
@@ -361,7 +410,7 @@ def _build_shards(args: argparse.Namespace) -> None:
                 f"classes {other!r} and {name!r} hold the same folder, by a link: its images are packed once for each"
             )
         if manifest.rotated:
-            print_results(_TURNED[args.exif_orientation].format(**result))
+            print_results(_TURNED[options.exif_orientation].format(**result))
         if manifest.quarantined:
             print_results(f"what was quarantined, and why: {args.out / quarantine.QUARANTINE}")
     save_json(args.json, result)
@@ -420,6 +469,8 @@ def _verify(args: argparse.Namespace) -> None:
     from ingest.errors import RecordError
     from ingest.tools.verify import verify
 
+    if args.labels and not args.repair:
+        raise OptionError("--labels is of the source to repair from: give --repair SRC, too")
     verdict = verify(args.shards, decode=args.decode, repair=args.repair, labels=args.labels, workers=args.workers)
     damages = {name: [damage._asdict() for damage in getattr(verdict, name)] for name in ("damages", "left")}
     save_json(args.json, {**asdict(verdict), **damages})
@@ -450,10 +501,7 @@ def _profile(args: argparse.Namespace) -> None:
     from ingest.profiling import ProfileOptions, html_report, text_report
     from ingest.profiling.profile import profile
 
-    options = ProfileOptions(
-        args.batch_size, args.image_size, args.workers, args.seconds, args.against, args.model, args.step_ms,
-        args.target, args.apply,
-    )  # fmt: skip
+    options = ProfileOptions(**{**given(args, ProfileOptions), **given_transforms(args)})
     result = profile(args.shards, options)
     print_results(*text_report.text(result).split("\n"))
     save_json(args.json, asdict(result))
@@ -463,13 +511,18 @@ def _profile(args: argparse.Namespace) -> None:
 
 
 def _inspect(args: argparse.Namespace) -> None:
+    from ingest.loading.options import TransformOptions
     from ingest.tools import inspection
 
-    result = inspection.inspect(args.shards, args.against, args.workers)
+    transforms = TransformOptions(**given_transforms(args))
+    if not args.sheet and (idle := given(args, TransformOptions)):
+        flag = flag_of(TransformOptions, next(iter(idle)))
+        raise OptionError(f"{flag} says how the sheet is drawn: give --sheet FILE.png, too")
+    result = inspection.inspect(args.shards, args.compare_to, args.workers)
     print_results(*inspection.text(result).split("\n"))
     if args.sheet:
         from ingest.tools import contact_sheet
 
-        contact_sheet.save(args.shards, args.sheet)
+        contact_sheet.save(args.shards, args.sheet, transforms)
         print_results("", f"contact sheet: {args.sheet}")
     save_json(args.json, asdict(result))

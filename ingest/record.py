@@ -8,8 +8,9 @@ number * 8 + its wire type, and a value; wire type 2 is a length and as many byt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
@@ -34,23 +35,38 @@ class Sample:
     data: bytes | np.ndarray
 
 
+@dataclass(frozen=True)
+class Field:
+    """How a field of a record lies on disk: under which ``key`` of the Example.
+
+    ``of`` gives its value of a sample, for a field that does not come of the image's encoding.
+    """
+
+    key: str
+    of: Callable[[Sample], Any] | None = None
+
+
 class Record(NamedTuple):
-    """What a shard holds of one image; the fields of the ``tf.train.Example``, in its order of names.
+    """What a shard holds of one image: the one table of the fields, from which their bytes derive.
+
+    To add a field, add it here, with its key on disk, its type (int, str or Buffer, with or without None), what it is
+    ``of`` a sample, and a default, which records have that were written without it; None is not written. It is then
+    packed, and comes with the batches that ask for it (``fields=``).
 
     ``encoded`` is a standard baseline JPEG (``format`` ``JPEG``) or uint8 [height, width, channels] (``RAW``).
     ``segments`` holds little-endian uint32 offsets into ``encoded`` of the restart segments and of the end, or nothing.
     ``label`` counts from 0. ``key`` is the sample's name in its source.
     """
 
-    channels: int
-    label: int
-    synset: str
-    encoded: Buffer
-    key: str
-    format: str
-    height: int
-    segments: Buffer
-    width: int
+    channels: Annotated[int, Field("image/channels")]
+    label: Annotated[int, Field("image/class/label", of=lambda sample: sample.label)]
+    synset: Annotated[str, Field("image/class/synset")]
+    encoded: Annotated[Buffer, Field("image/encoded")]
+    key: Annotated[str, Field("image/filename", of=lambda sample: sample.key)]
+    format: Annotated[str, Field("image/format")]
+    height: Annotated[int, Field("image/height")]
+    width: Annotated[int, Field("image/width")]
+    segments: Annotated[Buffer, Field("image/segments")] = b""
 
     @property
     def has_segments(self) -> bool:
@@ -58,51 +74,75 @@ class Record(NamedTuple):
         return self.format == JPEG and len(self.segments) > 0
 
 
-_NAMES = (
-    b"image/channels",
-    b"image/class/label",
-    b"image/class/synset",
-    b"image/encoded",
-    b"image/filename",
-    b"image/format",
-    b"image/height",
-    b"image/segments",
-    b"image/width",
-)
+class FieldInfo(NamedTuple):
+    """A field of a record as the code reads it: its name, its key on disk, and its type, int, str or bytes."""
+
+    name: str
+    key: bytes
+    kind: type
+    is_optional: bool
+    of: Callable[[Sample], Any] | None
+
+
+def _field_info(name: str, hint: Any) -> FieldInfo:
+    types, field = get_args(hint)
+    kinds = {int, str} & ({types} | set(get_args(types)))
+    kind = kinds.pop() if kinds else bytes
+    return FieldInfo(name, field.key.encode(), kind, name in Record._field_defaults, field.of)
+
+
+FIELDS = tuple(_field_info(*item) for item in get_type_hints(Record, include_extras=True).items())
+"""The fields of a record, in the order of Record's."""
+
+
+def fields_of(sample: Sample) -> dict[str, Any]:
+    """The fields of a sample's record that do not come of the image's encoding, by name."""
+    return {field.name: field.of(sample) for field in FIELDS if field.of}
+
 
 # Wire types, and the number of the field in tf.train.Feature that holds each kind of list.
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _BYTES_LIST, _INT64_LIST = 1, 3
 
-_NAME_BYTES = np.frombuffer(b"".join(_NAMES), np.uint8)
-_NAME_ENDS = np.cumsum([len(name) for name in _NAMES])
-_IS_NUMBER = np.array([name in ("channels", "label", "height", "width") for name in Record._fields])
-_SEGMENTS = Record._fields.index("segments")
-_MISSING = -(2**63)
+_KEY_BYTES = np.frombuffer(b"".join(field.key for field in FIELDS), np.uint8)
+_KEY_ENDS = np.cumsum([len(field.key) for field in FIELDS])
+_IS_NUMBER = np.array([field.kind is int for field in FIELDS])
+_IS_OPTIONAL = np.array([field.is_optional for field in FIELDS])
+_MISSING = -1
+
+_BY_KEY = sorted(range(len(FIELDS)), key=lambda i: FIELDS[i].key)
+_KINDS = tuple(field.kind for field in FIELDS)
+_DEFAULTS = tuple(Record._field_defaults.get(field.name) for field in FIELDS)
 
 
 def serialize(record: Record) -> bytes:
-    """The serialized ``tf.train.Example`` of ``record``; its entries are sorted by name, so that it is unique."""
-    entries = (_field(1, name + _field(2, _feature(value))) for name, value in zip(_NAME_FIELDS, record, strict=True))
+    """The serialized ``tf.train.Example`` of ``record``; its entries are sorted by key, so that it is unique."""
+    present = ((FIELDS[i].key, record[i]) for i in _BY_KEY if record[i] is not None)
+    entries = (_field(1, _field(1, key) + _field(2, _feature(value))) for key, value in present)
     return _field(1, b"".join(entries))
 
 
 def parse(payload: Buffer) -> Record:
-    """The record in ``payload``. ``encoded`` and ``segments`` are views of it, not copies.
+    """The record in ``payload``. Buffers in it, such as ``encoded``, are views of ``payload``, not copies.
 
-    Entries may come in any order and others are passed over; ``image/segments`` may be missing.
+    Entries may come in any order and others are passed over; fields that have a default may be missing.
 
     Raises RecordError where ``payload`` is no ``tf.train.Example`` or lacks a field.
     """
     view = memoryview(payload)
-    places = _find_fields(np.frombuffer(view, np.uint8)).tolist()
-    if not places:
+    extents = _find_fields(np.frombuffer(view, np.uint8)).tolist()
+    if not extents:
         raise RecordError("the payload is not a tf.train.Example of an image")
-    channels, label, synset, encoded, key, kind, height, segments, width = places
-    return Record(
-        channels[0], label[0], _text(view, synset), view[encoded[0] : encoded[1]], _text(view, key), _text(view, kind),
-        height[0], view[segments[0] : segments[1]], width[0],
-    )  # fmt: skip
+    return Record._make([_value(view, *item) for item in zip(extents, _KINDS, _DEFAULTS)])
+
+
+def _value(view: memoryview, extent: list[int], kind: type, default: Any) -> Any:
+    start, end = extent
+    if end == _MISSING:
+        return default
+    if kind is int:
+        return start
+    return str(view[start:end], "utf-8", "surrogateescape") if kind is str else view[start:end]
 
 
 def try_read_key(payload: Buffer) -> str | None:
@@ -115,7 +155,7 @@ def try_read_key(payload: Buffer) -> str | None:
 
 def _feature(value: int | str | Buffer) -> bytes:
     if isinstance(value, int):
-        return _field(_INT64_LIST, _field(1, _varint(value)))
+        return _field(_INT64_LIST, _field(1, _varint(value % 2**64)))
     # Names of files are bytes that need not be valid UTF-8: surrogateescape carries them through.
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
     return _field(_BYTES_LIST, _field(1, data))
@@ -134,57 +174,52 @@ def _varint(value: int) -> bytes:
     return bytes(result)
 
 
-def _text(payload: memoryview, place: list[int]) -> str:
-    return str(payload[place[0] : place[1]], "utf-8", "surrogateescape")
-
-
-_NAME_FIELDS = tuple(_field(1, name) for name in _NAMES)
-
-
 @jit
 def _find_fields(payload: np.ndarray) -> np.ndarray:
-    """Where each field's value starts and ends in ``payload``, or the number that it is, int64 [fields, 2].
+    """Where the value of each field starts and ends in ``payload``, int64 [fields, 2].
 
-    Nothing where ``payload`` is no ``tf.train.Example``, lacks a field other than the segments, or has one twice, which
-    readers may understand in two ways.
+    Of a number it is the number itself, and 0. A field that may be missing, and is, has -1 for its end. Nothing where
+    ``payload`` is no ``tf.train.Example``, lacks another field, or has one twice, which readers may understand in two
+    ways.
     """
     nothing = np.empty((0, 2), np.int64)
-    found = np.full((len(_NAME_ENDS), 2), _MISSING, np.int64)
-    at = 0
-    while at < len(payload):
-        number, features, features_end, at = _field_at(payload, at, len(payload))
-        if at < 0:
+    extents = np.full((len(_KEY_ENDS), 2), _MISSING, np.int64)
+    offset = 0
+    while offset < len(payload):
+        number, features, features_end, offset = _field_at(payload, offset, len(payload))
+        if offset < 0:
             return nothing
         while number == 1 and features < features_end:
             number_within, entry, entry_end, features = _field_at(payload, features, features_end)
-            if features < 0 or (number_within == 1 and not _find_field(payload, entry, entry_end, found)):
+            if features < 0 or (number_within == 1 and not _find_field(payload, entry, entry_end, extents)):
                 return nothing
-    if found[_SEGMENTS, 0] == _MISSING:
-        found[_SEGMENTS] = 0
-    return found if found.min() > _MISSING else nothing
+    for i in range(len(extents)):
+        if extents[i, 1] == _MISSING and not _IS_OPTIONAL[i]:
+            return nothing
+    return extents
 
 
 @jit
-def _find_field(payload: np.ndarray, at: int, end: int, found: np.ndarray) -> bool:
-    """Put the place of an entry's value into ``found``, if it is one of ours; False if it is not sound."""
-    name, name_end, feature, feature_end = 0, 0, 0, 0
-    while at < end:
-        number, start, stop, at = _field_at(payload, at, end)
-        if at < 0:
+def _find_field(payload: np.ndarray, offset: int, end: int, extents: np.ndarray) -> bool:
+    """Put where an entry's value lies into ``extents``, if it is a field of ours; False if it is not sound."""
+    key, key_end, feature, feature_end = 0, 0, 0, 0
+    while offset < end:
+        number, start, stop, offset = _field_at(payload, offset, end)
+        if offset < 0:
             return False
         if number == 1:
-            name, name_end = start, stop
+            key, key_end = start, stop
         elif number == 2:
             feature, feature_end = start, stop
-    place = _index_of(payload, name, name_end)
-    if place < 0:
+    field = _index_of(payload, key, key_end)
+    if field < 0:
         return True
     # One list of one value, and nothing else.
     kind, values, values_end, after = _field_at(payload, feature, feature_end)
-    expected = _INT64_LIST if _IS_NUMBER[place] else _BYTES_LIST
-    if after != feature_end or found[place, 0] != _MISSING or kind != expected:
+    expected = _INT64_LIST if _IS_NUMBER[field] else _BYTES_LIST
+    if after != feature_end or extents[field, 1] != _MISSING or kind != expected:
         return False
-    if _IS_NUMBER[place] and values < values_end and payload[values] == 1 << 3 | _VARINT:
+    if _IS_NUMBER[field] and values < values_end and payload[values] == 1 << 3 | _VARINT:
         # A list of integers is packed into one field of bytes; other writers may use a field for each.
         value, value_end, after = values + 1, values_end, values_end
     else:
@@ -193,40 +228,40 @@ def _find_field(payload: np.ndarray, at: int, end: int, found: np.ndarray) -> bo
             return False
     if after != values_end:
         return False
-    if _IS_NUMBER[place]:
+    if _IS_NUMBER[field]:
         value, after = _varint_at(payload, value, value_end)
         if after != value_end:
             return False
-        value_end = value
-    found[place] = value, value_end
+        value_end = 0
+    extents[field] = value, value_end
     return True
 
 
 @jit
 def _index_of(payload: np.ndarray, start: int, end: int) -> int:
-    """Which of our names stands there, or -1."""
+    """Which of our keys stands there, or -1."""
     first = 0
-    for place in range(len(_NAME_ENDS)):
-        if _NAME_ENDS[place] - first == end - start:
+    for field in range(len(_KEY_ENDS)):
+        if _KEY_ENDS[field] - first == end - start:
             i = 0
-            while i < end - start and _NAME_BYTES[first + i] == payload[start + i]:
+            while i < end - start and _KEY_BYTES[first + i] == payload[start + i]:
                 i += 1
             if i == end - start:
-                return place
-        first = _NAME_ENDS[place]
+                return field
+        first = _KEY_ENDS[field]
     return -1
 
 
 @jit
-def _field_at(payload: np.ndarray, at: int, end: int) -> tuple[int, int, int, int]:
-    """Number of the field of bytes at byte ``at``, where its value starts and ends, and where the next field begins.
+def _field_at(payload: np.ndarray, offset: int, end: int) -> tuple[int, int, int, int]:
+    """Number of the field of bytes at ``offset``, where its value starts and ends, and where the next field begins.
 
     A field of another type, which none of ours is, has the number 0. The next field begins below zero where this is no
-    field, or does not end by byte ``end``; all else lies within ``at`` and ``end``.
+    field, or does not end by byte ``end``; all else lies within ``offset`` and ``end``.
     """
-    tag, start = _varint_at(payload, at, end)
+    tag, start = _varint_at(payload, offset, end)
     if start < 0:
-        return 0, at, at, -1
+        return 0, offset, offset, -1
     kind, size = tag & 7, 0
     if kind == _VARINT:
         _, stop = _varint_at(payload, start, end)
@@ -238,23 +273,23 @@ def _field_at(payload: np.ndarray, at: int, end: int) -> tuple[int, int, int, in
     elif kind == _FIXED32:
         size = 4
     else:
-        return 0, at, at, -1
+        return 0, offset, offset, -1
     if start < 0 or not 0 <= size <= end - start:
-        return 0, at, at, -1
+        return 0, offset, offset, -1
     return tag >> 3 if kind == _BYTES else 0, start, start + size, start + size
 
 
 @jit
-def _varint_at(payload: np.ndarray, at: int, end: int) -> tuple[int, int]:
+def _varint_at(payload: np.ndarray, offset: int, end: int) -> tuple[int, int]:
     """A number, and where it ends, or -1 where it does not by byte ``end``, or has more than 64 bits."""
     result = np.int64(0)
     for shift in range(0, 64, 7):
-        if at >= end:
+        if offset >= end:
             return 0, -1
-        byte = np.int64(payload[at])
-        at += 1
+        byte = np.int64(payload[offset])
+        offset += 1
         result |= (byte & 0x7F) << shift
         if byte < 0x80:
             # Of the last byte only one bit is within the 64.
-            return result, at if shift < 63 or byte < 2 else -1
+            return result, offset if shift < 63 or byte < 2 else -1
     return 0, -1

@@ -1,4 +1,4 @@
-"""Who comes when: pure functions of a seed. No shuffle state exists anywhere.
+"""Which record comes when, and its random numbers: pure functions of a seed. No shuffle state exists anywhere.
 
 All randomness is Philox4x64-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", 2011), whose key is
 (seed, epoch) and whose counter is the position: the numbers that belong to a record in an epoch are found without
@@ -72,12 +72,12 @@ def spans(n: int, batch_size: int, step: int, epochs: int | None) -> list[Span]:
     return result
 
 
-def batches(n: int, batch_size: int, start: int, epochs: int | None, every: int = 1) -> Iterator[list[Span]]:
-    """The spans of batch ``start``, of the one ``every`` batches later, and so on; endless if ``epochs`` is None."""
+def batches(n: int, batch_size: int, start: int, epochs: int | None, stride: int = 1) -> Iterator[list[Span]]:
+    """The spans of batch ``start``, of the one ``stride`` batches later, and so on; endless if ``epochs`` is None."""
     step = start
     while batch := spans(n, batch_size, step, epochs):
         yield batch
-        step += every
+        step += stride
 
 
 def _permutation(n: int, seed: int, epoch: int, use: int) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,35 +15,50 @@ class ModelError(Exception):
     """What is asked of a network, or of what a training left behind, cannot be. One line: what, where, what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network and its recipe.
+    """A network, what it can do, and its recipe.
 
-    ``module`` and ``function`` say where it is built; ``depth`` is that of a ResNet. ``image_size`` is its default
-    input in pixels a side, ``min_image_size`` the smallest that leaves its last layer something to see.
-    ``needs_levels`` is whether ``build`` also takes ``levels``: how many of a pixel's levels, of 0 to 255, a unit of
-    its input is.
+    ``module`` and ``function`` say where it is built, with ``arguments`` of its own. ``image_size`` is its default
+    input in pixels a side, ``min_image_size`` the smallest that leaves its last layer something to see; weights of a
+    network that ``is_resizable`` fit images of any size. ``channels`` and ``classes`` are those of the data that it was
+    published for: its summary's, where no data say them. ``needs_levels`` is whether ``build`` also takes ``levels``:
+    how many of a pixel's levels, of 0 to 255, a unit of its input is.
     """
 
     module: str
     function: str
-    image_size: int
-    min_image_size: int
     recipe: TrainingRecipe
-    depth: int | None = None
+    image_size: int = 224
+    min_image_size: int
+    channels: int = 3
+    classes: int = 1000
+    is_resizable: bool = False
     needs_levels: bool = False
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def build(self) -> Callable[..., Any]:
         """Function of (images float32 [N, S, S, C], training) that gives what the last layer sees, float32 [N, F]."""
         function = getattr(importlib.import_module(f"models.{self.module}"), self.function)
-        return function if self.depth is None else partial(function, depth=self.depth)
+        return partial(function, **self.arguments) if self.arguments else function
+
+
+def _resnet(depth: int) -> Network:
+    return Network(
+        module="resnet", function="resnet", recipe=RESNET, min_image_size=32, is_resizable=True,
+        arguments={"depth": depth},
+    )  # fmt: skip
 
 
 NETWORKS = {
-    "lenet": Network("lenet", "lenet", 28, 12, LENET),
-    "alexnet": Network("alexnet", "alexnet", 224, 63, ALEXNET),
-    "alexnet-two-tower": Network("alexnet", "alexnet_two_tower", 224, 63, ALEXNET, needs_levels=True),
-    "alexnet-lecture": Network("alexnet", "alexnet_lecture", 224, 61, ALEXNET),
-    **{f"resnet{depth}": Network("resnet", "resnet", 224, 32, RESNET, depth) for depth in (18, 34, 50, 101, 152)},
+    "lenet": Network(
+        module="lenet", function="lenet", recipe=LENET, image_size=28, min_image_size=12, channels=1, classes=10
+    ),
+    "alexnet": Network(module="alexnet", function="alexnet", recipe=ALEXNET, min_image_size=63),
+    "alexnet-two-tower": Network(
+        module="alexnet", function="alexnet_two_tower", recipe=ALEXNET, min_image_size=63, needs_levels=True
+    ),
+    "alexnet-lecture": Network(module="alexnet", function="alexnet_lecture", recipe=ALEXNET, min_image_size=61),
+    **{f"resnet{depth}": _resnet(depth) for depth in (18, 34, 50, 101, 152)},
 }

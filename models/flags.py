@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from models import NETWORKS
+from models import NETWORKS, Network
 from models.recipes import INITIALIZERS, OPTIMIZERS, PIXEL_RANGES, SCHEDULES, Ablation, TrainingRecipe
 
-LOADERS = ("ours", "naive", "tf.data", "tensorpack")
+_NUMBERS = ("epochs", "optimizer", "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing")
 
-_NUMBERS = ("epochs", "optimizer", "learning_rate", "schedule", "warm_up", "weight_decay", "label_smoothing", "crop")
+
+def by_network(value_of: Callable[[Network], object]) -> str:
+    """The default of a flag, for its help: what most networks have, and those that have another value."""
+    values = {name: str(value_of(network)) for name, network in NETWORKS.items()}
+    ((usual, _),) = Counter(values.values()).most_common(1)
+    return "; ".join([f"default: {usual}", *(f"{name} {value}" for name, value in values.items() if value != usual)])
 
 
 def add_recipe(group: Any) -> None:
     """The flags for single numbers of a recipe."""
     length = group.add_mutually_exclusive_group()
-    length.add_argument("--epochs", type=float, metavar="N", help="default: 90; lenet 10")
+    length.add_argument("--epochs", type=float, metavar="N", help=by_network(lambda network: network.recipe.epochs))
     length.add_argument("--steps", type=int, metavar="N", help="batches to train on, instead of epochs")
     group.add_argument("--batch-size", metavar="N", help="or 'all'; the learning rate follows, unless it is given")
     group.add_argument("--optimizer", choices=OPTIMIZERS, help="default: sgd, with momentum")
     group.add_argument("--learning-rate", type=float, metavar="R", help="the highest, with the batches as they are")
-    group.add_argument("--schedule", choices=SCHEDULES, help="how the rate falls (default: step; lenet cosine)")
+    group.add_argument(
+        "--schedule",
+        choices=SCHEDULES,
+        help=f"how the rate falls ({by_network(lambda network: network.recipe.schedule)})",
+    )
     group.add_argument("--warm-up", type=float, metavar="SHARE", help="of the training in which the rate rises")
     group.add_argument("--weight-decay", type=float, metavar="D")
     group.add_argument("--label-smoothing", type=float, metavar="SHARE", help="default: 0")
-    group.add_argument(
-        "--crop", type=float, metavar="SHARE", help="of the area that is shown, at least (default: 0.08)"
-    )
     group.add_argument("--patience", type=int, metavar="N", help="stop when top-1 has not risen for N evaluations")
 
 
@@ -45,7 +53,6 @@ def add_machine(group: Any) -> None:
     group.add_argument(
         "--synthetic", action="store_true", help="how fast the device is alone: one batch, over and over"
     )
-    group.add_argument("--loader", choices=LOADERS, default="ours", help="how to load, to compare (default: ours)")
 
 
 def add_variant(group: Any) -> None:
@@ -62,8 +69,6 @@ def recipe(args: argparse.Namespace) -> TrainingRecipe:
     given = {name: getattr(args, name) for name in _NUMBERS if getattr(args, name) is not None}
     if args.batch_size not in (None, "all"):
         given["batch_size"] = batch_size(args.batch_size)
-    if args.crop is not None and not own.augment:
-        raise ValueError(f"--crop: {args.model} is trained on whole images")
     if args.optimizer not in (None, own.optimizer) and args.learning_rate is None:
         raise ValueError(f"--optimizer {args.optimizer} needs --learning-rate R: the recipe's is for {own.optimizer}")
     try:

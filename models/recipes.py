@@ -11,7 +11,9 @@ Loshchilov 2017   Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULES = ("step", "cosine")
@@ -31,8 +33,8 @@ class TrainingRecipe:
     over the first ``warm_up``, a share of the training, a part is taken that grows linearly to all of it (Goyal 2017,
     section 2.2).
     ``weight_decay`` is of half the squared weights, without biases and batch normalisation (Goyal 2017, section 5.1);
-    ``label_smoothing`` is the share of a label that is spread over all classes. ``augment`` is whether random crops, of
-    ``crop`` of an image's area at the least, and flips are shown.
+    ``label_smoothing`` is the share of a label that is spread over all classes. ``transforms`` are options of what
+    training shows of an image, by name, where they are not the loader's own.
     """
 
     batch_size: int
@@ -44,8 +46,7 @@ class TrainingRecipe:
     optimizer: str = "sgd"
     momentum: float = 0.9  # Krizhevsky 2012, section 5; He 2015, section 3.4
     label_smoothing: float = 0.0
-    augment: bool = True
-    crop: float = 0.08  # Szegedy 2014, section 6
+    transforms: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -56,7 +57,6 @@ class TrainingRecipe:
             ("warm_up", 0, 1),
             ("momentum", 0, 0.9999),
             ("label_smoothing", 0, 0.99),
-            ("crop", 0.001, 1),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name.replace('_', '-')} {getattr(self, name)}: give {low:,} to {high:,}")
@@ -83,7 +83,13 @@ class TrainingRecipe:
 # LeCun 1998 took 20 passes, a digit at a time, at rates from 0.0005 down, scaled by second derivatives; for batches and
 # ReLUs these numbers are ours, found on a tenth of the training digits. Digits are neither cropped nor mirrored there.
 LENET = TrainingRecipe(
-    batch_size=64, epochs=10, learning_rate=0.05, weight_decay=5e-4, schedule="cosine", warm_up=0.05, augment=False
+    batch_size=64,
+    epochs=10,
+    learning_rate=0.05,
+    weight_decay=5e-4,
+    schedule="cosine",
+    warm_up=0.05,
+    transforms={"augment": False},
 )
 
 # Krizhevsky 2012, section 5: batches of 128, weight decay 0.0005, about 90 passes, a rate of 0.01 that is divided by

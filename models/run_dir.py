@@ -82,7 +82,7 @@ class RunConfig:
         if self.channels != channels:
             raise ModelError(f"--init-from is of images with {self.channels} channels, and the data have {channels}")
         # A ResNet ends with a mean over all places; the others have a weight for each.
-        if image_size not in (None, self.image_size) and NETWORKS[model].depth is None:
+        if image_size not in (None, self.image_size) and not NETWORKS[model].is_resizable:
             raise ModelError(f"--image-size {image_size}: --init-from has weights for {self.image_size}")
         return image_size or self.image_size
 

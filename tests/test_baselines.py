@@ -23,10 +23,10 @@ from ingest.baselines import BASELINES, input_fn
 from ingest.dataset import manifest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import ManifestError, OptionError, RecordError
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 
-TRAINING = BatchOptions(7, training=True, image_size=48, workers=2)
-EVALUATION = BatchOptions(7, training=False, image_size=48, workers=2)
+TRAINING = LoaderOptions(batch_size=7, training=True, image_size=48, workers=2)
+EVALUATION = LoaderOptions(batch_size=7, training=False, image_size=48, workers=2)
 
 READABLE = [
     (name, format) for name in BASELINES for format in ("tfrecord", "lmdb") if (name, format) != ("tf.data", "lmdb")
@@ -35,12 +35,12 @@ READABLE = [
 Batches = list[tuple[np.ndarray, np.ndarray]]
 
 
-def loaded(name: str, shards: Path, options: BatchOptions, batches: int | None = None) -> Batches:
+def loaded(name: str, shards: Path, options: LoaderOptions, batches: int | None = None) -> Batches:
     """The first ``batches``, or all."""
     return list(islice(input_fn(name, shards, options)().as_numpy_iterator(), batches))
 
 
-def ours(shards: Path, options: BatchOptions) -> Batches:
+def ours(shards: Path, options: LoaderOptions) -> Batches:
     kept = {name: value for name, value in vars(options).items() if name not in ("workers", "every")}
     return [(images, labels) for images, labels in ingest.dataflow(shards, workers=0, **kept)]
 
@@ -121,7 +121,7 @@ def test_training_is_endless_in_whole_batches(name: str, format: str, shards: di
 
 
 def test_naive_crops_are_ours(shards: dict[str, Path]):
-    options = replace(TRAINING, epochs=2, start_batch=2, crop=0.3, seed=5)
+    options = replace(TRAINING, epochs=2, start_batch=2, min_crop_area=0.3, seed=5)
     assert_same(loaded("naive", shards["lmdb"], options), ours(shards["lmdb"], options), levels=2)
 
 
@@ -155,7 +155,7 @@ def test_without_shuffle_training_is_in_packed_order(name: str, shards: dict[str
 def test_the_crop_is_of_the_size_that_was_asked_for(name: str, digits: Path):
     options = replace(TRAINING, epochs=1, image_size=28, shuffle=False, workers=0)
     whole = joined(ours(digits, replace(EVALUATION, image_size=28)))[0]
-    either = joined(loaded(name, digits, replace(options, crop=1)))[0]
+    either = joined(loaded(name, digits, replace(options, min_crop_area=1)))[0]
     flipped = [(view == image[:, ::-1]).all() for view, image in zip(either, whole)]
     assert all((view == image).all() or flip for view, image, flip in zip(either, whole, flipped))
     assert 5 < sum(flipped) < 35
@@ -190,8 +190,8 @@ def test_tensorpack_leaves_neither_processes_nor_words(shards: dict[str, Path], 
 def test_tensorpack_processes_end_with_their_parent(shards: dict[str, Path]):
     code = (
         "import multiprocessing, os; from ingest.baselines import input_fn;"
-        "from ingest.loading.options import BatchOptions;"
-        f"dataset = input_fn('tensorpack', {str(shards['lmdb'])!r}, BatchOptions(7, True, 48, workers=2))();"
+        "from ingest.loading.options import LoaderOptions;"
+        f"dataset = input_fn('tensorpack', {str(shards['lmdb'])!r}, LoaderOptions(7, True, 48, workers=2))();"
         "print(*[child.pid for child in multiprocessing.active_children()]);"
         "next(iter(dataset)); os.kill(os.getpid(), 9)"
     )
@@ -203,7 +203,7 @@ def test_tensorpack_processes_end_with_their_parent(shards: dict[str, Path]):
 
 @pytest.mark.parametrize("options", [TRAINING, EVALUATION])
 @pytest.mark.parametrize("name", ["naive", "tensorpack"])
-def test_a_damaged_record_is_named(name: str, options: BatchOptions, shards: dict[str, Path], tmp_path: Path):
+def test_a_damaged_record_is_named(name: str, options: LoaderOptions, shards: dict[str, Path], tmp_path: Path):
     folder = shutil.copytree(shards["tfrecord"], tmp_path / "copy")
     for shard in folder.glob("*.tfrecord"):
         content = bytearray(shard.read_bytes())

@@ -272,7 +272,7 @@ def fatal(entry: Entry) -> Sample:
 def test_a_worker_that_a_file_kills_names_the_file(tmp_path: Path, name: str):
     put(tmp_path / "photos", {f"a/{i}.JPEG": b"" for i in range(5)})
     source = open_source(tmp_path / "photos")._replace(read=fatal)
-    options = BuildOptions(name, shards=1, workers=1)
+    options = BuildOptions(format=name, shards=1, workers=1)
     (tmp_path / "shards").mkdir()
     with pytest.raises(WorkerError, match=rf"00000-of-00001\.{name}: at a/2\.JPEG: worker .* SIGSEGV: if that happens"):
         build.pack_shards(source, tmp_path / "shards", options, plan_shards(5, options), (), lambda images: None)

@@ -77,7 +77,7 @@ def test_verify_convert_and_inspect(
     assert json.loads(report.read_text())["damages"][0]["file"] == "00001-of-00005.tfrecord"
     assert ingest("verify", tmp_path / "out", "--repair", photos / "train") == 0
     assert capsys.readouterr().out.splitlines()[1:2] == ["repaired 00001-of-00005.tfrecord"]
-    assert ingest("inspect", tmp_path / "out", "--against", shards["lmdb"], "--json", report) == 0
+    assert ingest("inspect", tmp_path / "out", "--compare-to", shards["lmdb"], "--json", report) == 0
     assert "images in both: 36" in capsys.readouterr().out
     assert json.loads(report.read_text())["classes"] == {"bricks": 12, "cells": 12, "checks": 12}
 

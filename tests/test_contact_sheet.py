@@ -15,7 +15,7 @@ from ingest.dataset.dataset import Dataset
 from ingest.errors import OutputError, RecordError
 from ingest.loading import transforms
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.tools import contact_sheet
 
 
@@ -23,10 +23,10 @@ from ingest.tools import contact_sheet
 def test_the_views_are_those_of_training(shards: dict[str, Path], name: str):
     dataset = Dataset(shards[name])
     n, orders = len(dataset), contact_sheet.epoch_orders(dataset)
-    options = BatchOptions(n, training=True, image_size=48, workers=0, epochs=contact_sheet.EPOCHS)
+    options = LoaderOptions(batch_size=n, training=True, image_size=48, workers=0, epochs=contact_sheet.EPOCHS)
     epochs = [{image.tobytes() for image in batch.images} for batch in iter_batches(shards[name], options)]
     for number in range(n):
-        found = contact_sheet.views_of(dataset, number, orders, 48)
+        found = contact_sheet.views_of(dataset, number, orders, 48, TransformOptions())
         assert [view.pixels.tobytes() in epoch for view, epoch in zip(found, epochs, strict=True)] == [True] * 3
 
 
@@ -35,18 +35,16 @@ def test_regions_and_flips_are_those_of_the_views(shards: dict[str, Path]):
     flips, orders = set(), contact_sheet.epoch_orders(dataset)
     for number in range(0, len(dataset), 5):
         record = dataset[number]
-        for pixels, region, is_flipped in contact_sheet.views_of(dataset, number, orders, 48):
+        for pixels, view in contact_sheet.views_of(dataset, number, orders, 48, TransformOptions()):
             out = np.empty((48, 48, 3), np.uint8)
-            transforms.resize_and_flip(
-                transforms.decode_region(record, 3, region), [0.0 if is_flipped else 1.0] * 44, out
-            )
+            transforms.finish(transforms.decode_region(record, 3, view.region), view, out)
             assert np.array_equal(out, pixels)
-            flips.add(is_flipped)
+            flips.add(view.is_flipped)
     assert flips == {True, False}
 
 
 def test_the_sheet(shards: dict[str, Path], tmp_path: Path):
-    contact_sheet.save(shards["tfrecord"], tmp_path / "sheet.png")
+    contact_sheet.save(shards["tfrecord"], tmp_path / "sheet.png", TransformOptions())
     drawn = np.asarray(Image.open(tmp_path / "sheet.png"))
     assert drawn.shape == (contact_sheet.IMAGES * 300, 1072, 3)
     colours = {tuple(pixel) for pixel in drawn.reshape(-1, 3)[::7].tolist()}
@@ -59,18 +57,18 @@ def test_sheets_of_grey_of_pixels_and_of_odd_names(tmp_path: Path):
     for source, encoding in (("digits", "keep"), ("photos", "keep"), ("photos", "raw")):
         out = tmp_path / f"{source} {encoding}"
         ingest.build_shards(tmp_path / source, out, format="lmdb", workers=0, encoding=encoding)
-        assert contact_sheet.draw(Dataset(out)).width == 1072
+        assert contact_sheet.draw(Dataset(out), TransformOptions()).width == 1072
 
 
 def test_what_cannot_be_drawn_or_written(shards: dict[str, Path], tmp_path: Path):
     for name in ("sheet.what", "no folder/sheet.png"):
         with pytest.raises(OutputError, match="give a FILE"):
-            contact_sheet.save(shards["lmdb"], tmp_path / name)
+            contact_sheet.save(shards["lmdb"], tmp_path / name, TransformOptions())
     copy = shutil.copytree(shards["tfrecord"], tmp_path / "copy")
     path = copy / "00000-of-00005.tfrecord"
     path.write_bytes(path.read_bytes().replace(b"\xff\xda", b"\x00\x00"))
     with pytest.raises(RecordError, match=r"00000-of-00005\.tfrecord, record 0"):
-        contact_sheet.save(copy, tmp_path / "sheet.png")
+        contact_sheet.save(copy, tmp_path / "sheet.png", TransformOptions())
 
 
 def test_a_place_that_cannot_be_written_shows_before_anything_is_read(

@@ -11,7 +11,7 @@ import pytest
 import ingest
 from ingest.errors import ManifestError, OptionError
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 
 OPTIONS = {"batch_size": 7, "image_size": 48, "workers": 0}
 
@@ -25,7 +25,13 @@ def test_a_datapoint_is_images_and_labels(shards: dict[str, Path]):
     flow.reset_state()
     found = list(flow)
     assert equal(
-        found, [list(batch) for batch in iter_batches(shards["lmdb"], BatchOptions(7, True, 48, workers=0, epochs=2))]
+        found,
+        [
+            list(batch)
+            for batch in iter_batches(
+                shards["lmdb"], LoaderOptions(batch_size=7, training=True, image_size=48, workers=0, epochs=2)
+            )
+        ],
     )
     assert type(found[0]) is list
     assert [(array.dtype, array.shape) for array in found[0]] == [(np.uint8, (7, 48, 48, 3)), (np.int32, (7,))]

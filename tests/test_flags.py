@@ -126,7 +126,14 @@ USAGE = [
         for words in (
             *("--data {digits}", "--eval-data {digits}", "--model-dir {run}", "--epochs 3", "--steps 3", "--tune all"),
             *("--batch-size 3", "--image-size 28", "--patience 3", "--optimizer adam", "--learning-rate 0.1"),
-            *("--schedule step", "--warm-up 0", "--weight-decay 0", "--label-smoothing 0", "--crop 1", "--no-bias"),
+            *(
+                "--schedule step",
+                "--warm-up 0",
+                "--weight-decay 0",
+                "--label-smoothing 0",
+                "--min-crop-area 1",
+                "--no-bias",
+            ),
             *("--pixel-range 1", "--initializer own", "--no-shuffle", "--loader naive", "--mixed-precision"),
             *("--deterministic", "--devices cpu:1", "--classes 10"),
         )
@@ -161,9 +168,9 @@ USAGE = [
     (f"{LENET} --warm-up 2", "--warm-up 2.0: give 0 to 1"),
     (f"{LENET} --label-smoothing 2", "--label-smoothing 2.0: give 0 to 0.99"),
     (f"{LENET} --label-smoothing -0.1", "--label-smoothing -0.1: give 0 to 0.99"),
-    (f"{RESNET} --crop 0", "--crop 0.0: give 0.001 to 1"),
-    (f"{RESNET} --crop 1.5", "--crop 1.5: give 0.001 to 1"),
-    (f"{LENET} --crop 0.5", "--crop: lenet is trained on whole images"),
+    (f"{RESNET} --min-crop-area 0", "min_crop_area is 0.0: give 0.001 to 1"),
+    (f"{RESNET} --min-crop-area 1.5", "min_crop_area is 1.5: give 0.001 to 1"),
+    (f"{LENET} --min-crop-area 0.5", "--min-crop-area does nothing where whole images are shown"),
     (f"{LENET} --optimizer adam", "--optimizer adam needs --learning-rate R: the recipe's is for sgd"),
     ("--model lenet --synthetic --optimizer adam", "--optimizer adam needs --learning-rate R: the recipe's is for sgd"),
     (f"{LENET} --no-bias {START} {{lenet}}", "--no-bias: --init-from has intercepts"),

@@ -26,7 +26,7 @@ from ingest.dataset import manifest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, ManifestError, RecordError, WorkerError
 from ingest.loading.loader import _collect, iter_batches
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.record import Record, _field_at, _varint, parse, serialize
 from ingest.tools import contact_sheet, inspection
 from ingest.tools.convert import convert
@@ -48,7 +48,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def show(folder: Path) -> list[np.ndarray]:
     """All that training and evaluation show."""
-    options = [BatchOptions(4, training, image_size=32, workers=0, epochs=1) for training in (True, False)]
+    options = [
+        LoaderOptions(batch_size=4, training=training, image_size=32, workers=0, epochs=1) for training in (True, False)
+    ]
     return [labels for each in options for _, labels in iter_batches(folder, each)]
 
 
@@ -457,7 +459,9 @@ WRONG_FEATURES = [
 
 
 def test_fields_of_the_wrong_type_are_errors():
-    record = Record(3, 1, "n1", b"\xff\xd8", "key", "JPEG", 5, b"", 6)
+    record = Record(
+        channels=3, label=1, synset="n1", encoded=b"\xff\xd8", key="key", format="JPEG", height=5, segments=b"", width=6
+    )
     name = b"image/class/label"
     bare = without_first(serialize(record), name)
     assert parse(bare + entry(name, b"\x1a\x03\x0a\x01\x05")).label == 5
@@ -491,9 +495,9 @@ import sys
 from pathlib import Path
 import ingest
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 folder, workers = Path(sys.argv[1]), int(sys.argv[2])
-stream = iter_batches(folder, BatchOptions(4, training=True, image_size=32, workers=workers))
+stream = iter_batches(folder, LoaderOptions(4, training=True, image_size=32, workers=workers))
 next(stream)
 for path in folder.glob("0*"):
     if path.suffix != ".index":

@@ -23,14 +23,14 @@ from ingest.dataset.dataset import Dataset
 from ingest.errors import ManifestError, OptionError, RecordError, WorkerError
 from ingest.loading import augment, loader, transforms
 from ingest.loading.loader import Batch
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions, TransformOptions
 
 SIZE = 48
 
 
 def stream(folder: Path, **options: object) -> list[Batch]:
     defaults = {"batch_size": 7, "training": True, "image_size": SIZE, "epochs": 2, "workers": 0}
-    found = loader.iter_batches(folder, BatchOptions(**{**defaults, **options}))
+    found = loader.iter_batches(folder, LoaderOptions(**{**defaults, **options}))
     return [Batch(batch.images.copy(), batch.labels.copy()) for batch in found]
 
 
@@ -85,7 +85,9 @@ def test_another_seed_and_another_epoch_differ(shards: dict[str, Path]):
     dataset = Dataset(shards["lmdb"])
     crops = np.empty((2, SIZE, SIZE, 3), np.uint8)
     for epoch in (0, 1):
-        transforms.train_transform(dataset[5], sampler.random_draws(0, epoch, 0, 1)[0], crops[epoch])
+        transforms.train_transform(
+            dataset[5], sampler.random_draws(0, epoch, 0, 1)[0], crops[epoch], TransformOptions()
+        )
     assert not np.array_equal(crops[0], crops[1])
 
 
@@ -94,7 +96,7 @@ def test_images_are_the_views_of_their_records(shards: dict[str, Path]):
     out = np.empty((SIZE, SIZE, 3), np.uint8)
     images = np.concatenate([batch.images for batch in stream(shards["lmdb"], epochs=1, workers=2)])
     for position, number in enumerate(sampler.epoch_order(36, 0, 0).tolist()):
-        transforms.train_transform(dataset[number], sampler.random_draws(0, 0, position, 1)[0], out)
+        transforms.train_transform(dataset[number], sampler.random_draws(0, 0, position, 1)[0], out, TransformOptions())
         assert np.array_equal(images[position], out)
     images = np.concatenate([batch.images for batch in stream(shards["lmdb"], epochs=None, training=False)])
     for number in range(36):
@@ -123,7 +125,9 @@ def test_start_batch_gives_the_rest(shards: dict[str, Path], training: bool, wor
 def test_hosts_have_every_batch_between_them(shards: dict[str, Path], training: bool):
     whole = [batch.images.tobytes() for batch in stream(shards["lmdb"], training=training, epochs=2)]
     for hosts in (2, 3):
-        shares = [stream(shards["lmdb"], training=training, epochs=2, start_batch=h, every=hosts) for h in range(hosts)]
+        shares = [
+            stream(shards["lmdb"], training=training, epochs=2, shard_index=h, num_shards=hosts) for h in range(hosts)
+        ]
         for host, share in enumerate(shares):
             assert [batch.images.tobytes() for batch in share] == whole[host::hosts]
 
@@ -150,7 +154,9 @@ def test_the_smallest_crop_is_an_option():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_without_epochs_training_has_no_end_and_evaluation_one_pass(shards: dict[str, Path], workers: int):
-    endless = loader.iter_batches(shards["lmdb"], BatchOptions(7, True, SIZE, workers=workers))
+    endless = loader.iter_batches(
+        shards["lmdb"], LoaderOptions(batch_size=7, training=True, image_size=SIZE, workers=workers)
+    )
     assert [len(next(endless).labels) for _ in range(15)] == [7] * 15
     endless.close()
     found = stream(shards["lmdb"], training=False, epochs=None, workers=workers)
@@ -168,7 +174,7 @@ def test_a_batch_may_be_larger_than_the_dataset(numbered: dict[str, Path]):
 def test_what_a_consumer_keeps_is_its_own(shards: dict[str, Path]):
     """Slots go round, but never under the feet of somebody who holds a batch, or a part of one."""
     expected = content(stream(shards["lmdb"], epochs=5))
-    options = BatchOptions(7, True, SIZE, workers=2, epochs=5)
+    options = LoaderOptions(batch_size=7, training=True, image_size=SIZE, workers=2, epochs=5)
     everything = list(loader.iter_batches(shards["lmdb"], options))
     assert content(everything) == expected
     parts = []
@@ -181,7 +187,9 @@ def test_what_a_consumer_keeps_is_its_own(shards: dict[str, Path]):
 
 
 def test_batches_that_nobody_keeps_are_not_copied(shards: dict[str, Path]):
-    for batch in loader.iter_batches(shards["lmdb"], BatchOptions(4, True, SIZE, workers=1, epochs=5)):
+    for batch in loader.iter_batches(
+        shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=1, epochs=5)
+    ):
         memory = batch.images
         while isinstance(memory, np.ndarray):
             memory = memory.base
@@ -196,12 +204,14 @@ def workers_of(parent: int) -> list[int]:
 
 def test_workers_end_with_the_iterator(shards: dict[str, Path]):
     before = set(workers_of(os.getpid()))
-    found = loader.iter_batches(shards["lmdb"], BatchOptions(4, True, SIZE, workers=2))
+    found = loader.iter_batches(shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=2))
     next(found)
     assert len(set(workers_of(os.getpid())) - before) == 2
     found.close()
     assert set(workers_of(os.getpid())) == before
-    another = loader.iter_batches(shards["lmdb"], BatchOptions(4, True, SIZE, workers=2))
+    another = loader.iter_batches(
+        shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=2)
+    )
     next(another)
     del another
     gc.collect()
@@ -210,7 +220,7 @@ def test_workers_end_with_the_iterator(shards: dict[str, Path]):
 
 def test_a_killed_worker_is_an_error_within_seconds(shards: dict[str, Path]):
     before = set(workers_of(os.getpid()))
-    found = loader.iter_batches(shards["lmdb"], BatchOptions(4, True, SIZE, workers=2))
+    found = loader.iter_batches(shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=2))
     next(found)
     os.kill(min(set(workers_of(os.getpid())) - before), signal.SIGKILL)
     start = time.monotonic()
@@ -242,7 +252,7 @@ def test_a_damaged_record_is_named_after_the_batches_before_it(
     folder = shutil.copytree(shards[name], tmp_path / "copy")
     keys = [Dataset(folder)[i].key for i in range(36)]
     damage(folder, keys[23])
-    found = loader.iter_batches(folder, BatchOptions(5, False, SIZE, workers=workers))
+    found = loader.iter_batches(folder, LoaderOptions(batch_size=5, training=False, image_size=SIZE, workers=workers))
     good = content(stream(shards[name], training=False, epochs=None, batch_size=5))
     for i in range(4):
         assert content([next(found)]) == good[i : i + 1]
@@ -271,4 +281,4 @@ def test_a_shard_that_is_missing_or_cut_is_named(shards: dict[str, Path], tmp_pa
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, int]):
     with pytest.raises(OptionError, match=next(iter(options))):
-        BatchOptions(**{"batch_size": 4, "training": True, **options})
+        LoaderOptions(**{"batch_size": 4, "training": True, **options})

@@ -13,7 +13,7 @@ import pytest
 import ingest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.packing import build
 from ingest.packing.options import BuildOptions
 from ingest.profiling import ProfileOptions
@@ -29,12 +29,12 @@ BUILD = {"format": "lmdb"}
 BATCH = {"batch_size": 4, "training": True}
 CASES = [
     *[
-        (BatchOptions, BATCH, name, value)
-        for name in ("batch_size", "image_size", "seed", "start_batch", "every", "workers", "epochs")
+        (LoaderOptions, BATCH, name, value)
+        for name in ("batch_size", "image_size", "seed", "start_batch", "num_shards", "workers", "epochs")
         for value in (*WHOLE, -1, 2**70, *([] if name in ("workers", "epochs") else [None]))
     ],
-    *[(BatchOptions, BATCH, "crop", value) for value in (*NUMBERS, None, 0, -1, 1.5, float("inf"))],
-    *[(BatchOptions, BATCH, name, value) for name in ("training", "augment", "shuffle") for value in FLAGS],
+    *[(LoaderOptions, BATCH, "min_crop_area", value) for value in (*NUMBERS, None, 0, -1, 1.5, float("inf"))],
+    *[(LoaderOptions, BATCH, name, value) for name in ("training", "augment", "shuffle") for value in FLAGS],
     *[
         (BuildOptions, BUILD, name, value)
         for name in ("seed", "quality", "shards", "workers", "resize")
@@ -73,7 +73,7 @@ def test_what_is_no_value_is_refused_by_name(options: type, others: dict[str, An
         ("batch_size", 32.0, "batch_size is 32.0: give a whole number"),
         ("batch_size", 0, "batch_size is 0: give 1 to 1000000"),
         ("workers", True, "workers is True: give a whole number"),
-        ("crop", float("nan"), "crop is nan: give 0.001 to 1"),
+        ("min_crop_area", float("nan"), "min_crop_area is nan: give 0.001 to 1"),
         ("training", "yes", "training is 'yes': give True or False"),
         ("shuffle", None, "shuffle is None: give True or False"),
     ],
@@ -85,12 +85,20 @@ def test_both_faces_refuse_it(shards: dict[str, Path], face: Any, name: str, val
 
 
 def test_numbers_of_numpy_are_numbers(shards: dict[str, Path]):
-    given = BatchOptions(
-        np.int64(7), np.True_, np.uint8(32), np.uint64(2**64 - 1), np.int32(0), crop=np.float32(0.5), epochs=np.array(2)
+    given = LoaderOptions(
+        batch_size=np.int64(7),
+        training=np.True_,
+        image_size=np.uint8(32),
+        seed=np.uint64(2**64 - 1),
+        workers=np.int32(0),
+        min_crop_area=np.float32(0.5),
+        epochs=np.array(2),
     )
-    assert given == BatchOptions(7, True, 32, 2**64 - 1, 0, crop=0.5, epochs=2)
+    assert given == LoaderOptions(
+        batch_size=7, training=True, image_size=32, seed=2**64 - 1, workers=0, min_crop_area=0.5, epochs=2
+    )
     assert {type(getattr(given, field.name)) for field in fields(given)} == {int, bool, float}
-    assert type(BatchOptions(1, True, crop=1).crop) is float
+    assert type(LoaderOptions(batch_size=1, training=True, min_crop_area=1).min_crop_area) is float
     assert len(list(ingest.dataflow(shards["lmdb"], batch_size=np.int16(36), training=False, workers=np.int8(0)))) == 1
 
 
@@ -124,11 +132,11 @@ def test_other_arguments(shards: dict[str, Path], tmp_path: Path):
         verify.verify(shards["lmdb"], decode="no")
 
 
-@pytest.mark.parametrize("name", ["batch_size", "seed", "workers", "epochs", "crop"])
+@pytest.mark.parametrize("name", ["batch_size", "seed", "workers", "epochs", "min_crop_area"])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_number_too_long_to_write_down(name: str, sign: int):
     with pytest.raises(OptionError, match=f"^{name} is a number of 16,610 bits: give one of 64 at the most$"):
-        BatchOptions(**{**BATCH, name: sign * 10**5000})
+        LoaderOptions(**{**BATCH, name: sign * 10**5000})
 
 
 class _Path:

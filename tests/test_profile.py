@@ -24,7 +24,7 @@ from ingest import cli, formats
 from ingest.dataset import manifest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError, OutputError, RecordError
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.packing import resumable
 from ingest.profiling import Profile, ProfileOptions, html_report, measure, text_report, throughput
 from ingest.profiling.advice import (
@@ -45,14 +45,16 @@ from ingest.profiling.profile import profile
 from ingest.profiling.repack import Packing, repack
 from ingest.record import parse, serialize
 
-STAGES = {"read": 5.0, "parse": 4.0, "crop": 1.0, "cut": 13.0, "decode": 671.0, "resize": 145.0, "batch": 2.0,
-          "hand-off": 1.0}  # fmt: skip
+STAGES = {"read": 5.0, "parse": 4.0, "crop": 1.0, "extract": 13.0, "decode": 671.0, "resize": 145.0, "batch": 2.0,
+          "ipc": 1.0}  # fmt: skip
 
 
 def test_each_stage_counts_for_one_limit():
-    assert sorted(stage for parts in LIMITS.values() for stage in parts) == sorted([*STAGES, "cold read", "rest"])
+    assert sorted(stage for parts in LIMITS.values() for stage in parts) == sorted(
+        [*STAGES, "disk read", "unaccounted"]
+    )
     costs = cost_by_bottleneck(STAGES, stream=1000.0, processes=1, slowed=1.0)
-    assert costs == pytest.approx({"disk": 0, "decode": 684, "resize": 145, "Python": 12, "hand-off": 159})
+    assert costs == pytest.approx({"disk": 0, "decode": 684, "resize": 145, "Python": 12, "ipc": 159})
     assert sum(costs.values()) == pytest.approx(1e6 / 1000)
 
 
@@ -60,10 +62,10 @@ def test_each_stage_counts_for_one_limit():
     ("stages", "stream", "processes", "limit"),
     [
         (STAGES, 2_300.0, 2, "decode"),
-        (STAGES, 500.0, 1, "hand-off"),  # what no stage explains
-        ({**STAGES, "cold read": 2000.0}, 350.0, 1, "disk"),
-        ({**STAGES, "cut": 0.0, "decode": 0.0}, 6_000.0, 1, "resize"),
-        ({**STAGES, "cut": 0.0, "decode": 0.0, "read": 300.0}, 2_000.0, 1, "Python"),
+        (STAGES, 500.0, 1, "ipc"),  # what no stage explains
+        ({**STAGES, "disk read": 2000.0}, 350.0, 1, "disk"),
+        ({**STAGES, "extract": 0.0, "decode": 0.0}, 6_000.0, 1, "resize"),
+        ({**STAGES, "extract": 0.0, "decode": 0.0, "read": 300.0}, 2_000.0, 1, "Python"),
     ],
 )
 def test_what_limits(stages: dict[str, float], stream: float, processes: int, limit: str):
@@ -92,7 +94,7 @@ def test_what_slows_the_codec_down_too_is_not_the_hand_off():
             "resize-bound: 5,000 images/s with 1 worker, 50% of what 1 core can resize",
         ),
         (
-            ("hand-off", 1000.0, 8, 0.25, 4, True),
+            ("ipc", 1000.0, 8, 0.25, 4, True),
             "hand-off-bound: 1,000 images/s with 8 workers, 25% of what this CPU can decode",
         ),
         (
@@ -165,7 +167,13 @@ def test_cores_for_a_target():
 def measured(shards: dict[str, Path]) -> Profile:
     """A profile with all that can be asked for."""
     options = ProfileOptions(
-        8, 32, workers=1, seconds=1, against=("naive", "tf.data", "tensorpack"), target="v100", apply=True
+        batch_size=8,
+        image_size=32,
+        workers=1,
+        seconds=1,
+        against=("naive", "tf.data", "tensorpack"),
+        target="v100",
+        apply=True,
     )
     return profile(shards["tfrecord"], options)
 
@@ -205,8 +213,10 @@ def test_a_profile_as_a_page_needs_nothing_else(measured: Profile):
 def test_pixels_are_not_decoded_and_a_slow_consumer_is_the_limit(tmp_path: Path):
     put(tmp_path / "source", {IMAGES_NAME: idx(PIXELS), LABELS_NAME: idx(LABELS)})
     ingest.build_shards(tmp_path / "source", tmp_path / "shards", format="lmdb", workers=0)
-    result = profile(tmp_path / "shards", ProfileOptions(4, 28, workers=1, seconds=0.5, step_milliseconds=100))
-    assert result.stages["decode"] == result.stages["cut"] == 0 and result.encoding == "raw"
+    result = profile(
+        tmp_path / "shards", ProfileOptions(batch_size=4, image_size=28, workers=1, seconds=0.5, step_milliseconds=100)
+    )
+    assert result.stages["decode"] == result.stages["extract"] == 0 and result.encoding == "raw"
     assert result.consumer is not None and (result.limit == "consumer") == (result.consumer.waiting < 0.1)
     if result.limit == "consumer":  # a machine that stalls may make it wait
         assert result.verdict.startswith("consumer-bound: a step of 100 ms takes 40 images/s")
@@ -292,7 +302,7 @@ def test_measuring_takes_the_seconds_that_it_is_given(
     monkeypatch.setattr(throughput, "time", clock)
     pace = 1000 * max(1, workers)
 
-    def make(shards: object, options: BatchOptions) -> Iterator[None]:
+    def make(shards: object, options: LoaderOptions) -> Iterator[None]:
         made = 0.0  # when the batch before was ready; workers have two each to do
         while True:
             made = max(made, clock.now - 2 * workers * options.batch_size / pace) + options.batch_size / pace
@@ -300,7 +310,7 @@ def test_measuring_takes_the_seconds_that_it_is_given(
             yield
 
     with ExitStack() as stack:
-        options = BatchOptions(64, True, workers=workers)
+        options = LoaderOptions(batch_size=64, training=True, workers=workers)
         measures = {i: throughput.stream(stack, "", options, make) for i in range(8)}
         begun, reports = clock.now, []
         found = throughput.medians(measures, seconds, reports.append)
@@ -323,7 +333,7 @@ def test_a_profile_of_a_second_takes_about_a_second(shards: dict[str, Path], mon
         return found
 
     monkeypatch.setattr(throughput, "medians", timed)
-    result = profile(shards["lmdb"], ProfileOptions(8, 32, workers=1, seconds=1))
+    result = profile(shards["lmdb"], ProfileOptions(batch_size=8, image_size=32, workers=1, seconds=1))
     assert all(cost > 0 for stage, cost in result.stages.items() if stage != "crop")
     # A machine that has other things to do may take some times as long.
     assert [seconds for seconds, _ in spent] == [1]

@@ -30,14 +30,14 @@ def images(size: int, channels: int) -> np.ndarray:
 
 
 def test_every_network_has_the_recipe_that_is_documented():
-    alike = {"optimizer": "sgd", "momentum": 0.9, "label_smoothing": 0, "crop": 0.08}
+    alike = {"optimizer": "sgd", "momentum": 0.9, "label_smoothing": 0}
     lenet = {"batch_size": 64, "epochs": 10, "learning_rate": 0.05, "weight_decay": 5e-4, "warm_up": 0.05}
     alexnet = {"batch_size": 128, "epochs": 90, "learning_rate": 0.01, "weight_decay": 5e-4, "warm_up": 0}
     resnet = {"batch_size": 256, "epochs": 90, "learning_rate": 0.1, "weight_decay": 1e-4, "warm_up": 5 / 90}
     families = {
-        "lenet": {**alike, **lenet, "schedule": "cosine", "augment": False},
-        "alexnet": {**alike, **alexnet, "schedule": "step", "augment": True},
-        "resnet": {**alike, **resnet, "schedule": "step", "augment": True},
+        "lenet": {**alike, **lenet, "schedule": "cosine", "transforms": {"augment": False}},
+        "alexnet": {**alike, **alexnet, "schedule": "step", "transforms": {}},
+        "resnet": {**alike, **resnet, "schedule": "step", "transforms": {}},
     }
     assert {name: vars(network.recipe) for name, network in NETWORKS.items()} == {
         name: next(recipe for family, recipe in families.items() if name.startswith(family)) for name in NETWORKS
@@ -50,8 +50,8 @@ def test_every_network_has_the_recipe_that_is_documented():
         *[("batch_size", 0), ("batch_size", -1), ("epochs", 0), ("epochs", -1), ("epochs", math.inf)],
         *[("learning_rate", -1e-9), ("learning_rate", math.inf), ("weight_decay", -1), ("momentum", 1)],
         *[("warm_up", -0.1), ("warm_up", 1.1), ("label_smoothing", -0.1), ("label_smoothing", 1)],
-        *[("crop", 0), ("crop", 1.1), ("optimizer", "lamb"), ("schedule", "linear")],
-        *[(name, math.nan) for name in ("epochs", "learning_rate", "weight_decay", "warm_up", "momentum", "crop")],
+        *[("optimizer", "lamb"), ("schedule", "linear")],
+        *[(name, math.nan) for name in ("epochs", "learning_rate", "weight_decay", "warm_up", "momentum")],
     ],
 )
 def test_a_number_that_makes_no_sense_is_named(field: str, bad: object):

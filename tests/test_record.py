@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from ingest.errors import RecordError
 from ingest.record import Record, parse, serialize
 
-RECORD = Record(3, 999, "n02119789", b"\xff\xd8 pixels \xff\xd9", "n02119789/a.JPEG", "JPEG", 500, b"\1\0\0\0", 375)
+RECORD = Record(
+    channels=3,
+    label=999,
+    synset="n02119789",
+    encoded=b"\xff\xd8 pixels \xff\xd9",
+    key="n02119789/a.JPEG",
+    format="JPEG",
+    height=500,
+    segments=b"\1\0\0\0",
+    width=375,
+)
 
 records = st.builds(
     Record,

@@ -66,7 +66,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     rng = np.random.default_rng(0)
     colours = {f"{name}/{i}.jpg": coloured(rng, colour) for name, colour in COLOURS.items() for i in range(16)}
     digits = {f"class {label}/{i}.jpg": digit(rng, label) for label in range(10) for i in range(20)}
-    resnet = ("--model", "resnet18", "--image-size", 32, "--batch-size", 8, "--epochs", 1, "--crop", 0.5)
+    resnet = ("--model", "resnet18", "--image-size", 32, "--batch-size", 8, "--epochs", 1, "--min-crop-area", 0.5)
     resnet += ("--optimizer", "adam", "--learning-rate", 0.001, "--schedule", "cosine")
     lenet = ("--model", "lenet", "--batch-size", 20, "--epochs", 5)
     with ThreadPoolExecutor() as pool:

@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, colours in (("three", ["blue", "green", "red"]), ("four", ["cyan", "grey", "purple", "yellow"])):
         pack(folder / name, {f"{each}/{i}.jpg": coloured(rng, COLOURS[each]) for each in colours for i in range(8)})
     digits = pack(folder / "digits", {f"{label}/{i}.jpg": digit(rng, label) for label in range(10) for i in range(4)})
-    resnet = ("--model", "resnet18", "--batch-size", 8, "--steps", 3, "--learning-rate", 0.05, "--crop", 0.5)
+    resnet = ("--model", "resnet18", "--batch-size", 8, "--steps", 3, "--learning-rate", 0.05, "--min-crop-area", 0.5)
     done(
         (*resnet, "--data", folder / "three/shards", "--model-dir", folder / "resnet", "--image-size", 32),
         (*LENET, "--data", digits, "--model-dir", folder / "lenet", "--steps", 3),

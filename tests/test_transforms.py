@@ -9,6 +9,7 @@ from PIL import Image
 from ingest import jpeg, sampler
 from ingest.errors import RecordError
 from ingest.loading import augment, transforms
+from ingest.loading.options import TransformOptions
 from ingest.packing.area_resize import area_resize
 from ingest.record import Record
 
@@ -17,7 +18,17 @@ sides = st.integers(1, 2000)
 
 def raw(pixels: np.ndarray) -> Record:
     height, width, channels = pixels.shape
-    return Record(channels, 0, "", pixels.tobytes(), "key", "RAW", height, b"", width)
+    return Record(
+        channels=channels,
+        label=0,
+        synset="",
+        encoded=pixels.tobytes(),
+        key="key",
+        format="RAW",
+        height=height,
+        segments=b"",
+        width=width,
+    )
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -88,7 +99,7 @@ def test_training_shows_the_crop_and_its_mirror_image():
     out = {flip: np.empty((64, 64, 3), np.uint8) for flip in (0.0, 0.5)}
     for flip, view in out.items():
         draws[40] = flip
-        transforms.train_transform(raw(pixels), draws, view)
+        transforms.train_transform(raw(pixels), draws, view, TransformOptions())
     assert np.array_equal(out[0.0], out[0.5][:, ::-1])
     corners = pixels[box.top, box.left], pixels[box.top + box.height - 1, box.left + box.width - 1]
     assert np.abs(out[0.5][0, 0].astype(int) - corners[0]).max() <= 3
@@ -102,7 +113,7 @@ def test_raw_and_jpeg_records_show_the_same(channels: int):
     record = raw(smooth)._replace(encoded=encoded, format="JPEG")
     views_of = [np.empty((32, 32, channels), np.uint8) for _ in range(2)]
     for out, one in zip(views_of, (raw(smooth), record)):
-        transforms.train_transform(one, sampler.random_draws(0, 0, 0, 1)[0].tolist(), out)
+        transforms.train_transform(one, sampler.random_draws(0, 0, 0, 1)[0].tolist(), out, TransformOptions())
     assert np.abs(views_of[0].astype(int) - views_of[1]).max() <= 3
 
 

@@ -119,8 +119,8 @@ def test_numbers_of_workers():
 
 STREAM = """
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import BatchOptions
-for batch in iter_batches({shards!r}, BatchOptions(4, True, 64, workers=2)):
+from ingest.loading.options import LoaderOptions
+for batch in iter_batches({shards!r}, LoaderOptions(4, True, 64, workers=2)):
     print("streaming", flush=True)
 """
 

@@ -1,19 +1,20 @@
-"""From the DataFlow to TensorFlow: the one room of tensorflow in this package."""
+"""From the DataFlow to TensorFlow."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from ingest import sampler
-from ingest.adapters.tensorpack import ShardFlow, dataflow
+from ingest.adapters.tensorpack import ShardFlow
 from ingest.errors import IngestError, OptionError
-from ingest.loading.augment import AREA
-from ingest.loading.options import BatchOptions
+from ingest.loading.columns import COLUMNS, Layout
+from ingest.loading.options import LoaderOptions
+from ingest.system.validation import takes
 
 _PREFETCHED = 2
 """Batches that TensorFlow keeps ready: one to use and one to come. The workers' slots hold the rest."""
@@ -42,16 +43,13 @@ class InputFunction:
         flow, parts = self._flow, 1
         if input_context is not None:
             flow, parts = self._share(input_context)
-        options, size = flow.options, flow.options.image_size
+        options = flow.options
         rows = options.batch_size // parts if options.num_epochs is None else None
-        signature = (
-            tf.TensorSpec([rows, size, size, self._flow.channels], tf.uint8),
-            tf.TensorSpec([rows], tf.int32),
-        )
+        signature = _elements_of(_signature(options, rows, self._flow.channels))
         dataset = tf.data.Dataset.from_generator(lambda: self._batches(flow, parts), output_signature=signature)
         if options.num_epochs is None:
             dataset = dataset.repeat()  # which it never comes to; but it tells that there is no end
-        elif (elements := _elements(options, flow.records, parts)) is not None:
+        elif (elements := _cardinality(options, flow.records, parts)) is not None:
             dataset = dataset.apply(tf.data.experimental.assert_cardinality(elements))
         dataset = dataset.prefetch(_PREFETCHED * parts)
         tf_options = tf.data.Options()
@@ -60,12 +58,12 @@ class InputFunction:
         tf_options.autotune.enabled = False
         return dataset.with_options(tf_options)
 
-    def _batches(self, flow: ShardFlow, parts: int) -> Iterator[tuple[np.ndarray, ...]]:
+    def _batches(self, flow: ShardFlow, parts: int) -> Iterator[Any]:
         # Whole batches, or a device's part of them: this is run by Python, one call each.
         try:
-            for images, labels in flow:
-                for piece in _pieces(len(images), parts):
-                    yield images[piece], labels[piece]
+            for batch in flow:
+                for piece in _pieces(len(batch[0]), parts):
+                    yield _elements_of(dict(zip(flow.names, (column[piece] for column in batch))))
         except IngestError as error:
             self.failure = error
             raise
@@ -80,14 +78,30 @@ class InputFunction:
             share = replace(
                 options,
                 batch_size=options.batch_size // hosts,
-                start_batch=options.start_batch * hosts + host,
-                every=hosts,
+                num_shards=options.num_shards * hosts,
+                shard_index=options.shard_index * hosts + host,
             )
             self._shares[hosts, host, replicas] = ShardFlow(self._flow.shards, share)
         return self._shares[hosts, host, replicas], replicas // hosts
 
 
-def _elements(options: BatchOptions, records: int, parts: int) -> int | None:
+def _signature(options: LoaderOptions, rows: int | None, channels: int) -> dict[str, tf.TensorSpec]:
+    """The columns of a dataset's elements, by name."""
+    size = options.image_size
+    signature = {"images": tf.TensorSpec([rows, size, size, channels], tf.uint8)}
+    for name in Layout.names_of(options.fields)[1:]:
+        dtype = COLUMNS[name].dtype
+        signature[name] = tf.TensorSpec([rows], tf.string if dtype is object else dtype)
+    return signature
+
+
+def _elements_of(columns: dict[str, Any]) -> Any:
+    """(images, labels), or (all other columns by name, labels), as tf.estimator and Keras have features and labels."""
+    others = {name: column for name, column in columns.items() if name != "labels"}
+    return others["images"] if len(others) == 1 else others, columns["labels"]
+
+
+def _cardinality(options: LoaderOptions, records: int, parts: int) -> int | None:
     """How many elements each iteration has, of ``records`` records and in batches of so many ``parts`` each.
 
     None where iterations differ: where the first one of training begins late.
@@ -97,7 +111,7 @@ def _elements(options: BatchOptions, records: int, parts: int) -> int | None:
     total = options.num_batches(records)
     if not total:
         return 0
-    last = options.start_batch + (total - 1) * options.every
+    last = options.first_batch(0) + (total - 1) * options.num_shards
     # Only the very last may be smaller, and then have fewer parts.
     images = sum(span.length for span in sampler.spans(records, options.batch_size, last, options.num_epochs))
     return (total - 1) * parts + len(_pieces(images, parts))
@@ -109,32 +123,17 @@ def _pieces(images: int, parts: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, images, size)]
 
 
-def input_fn(
-    shards: str | Path,
-    *,
-    batch_size: int,
-    image_size: int = 224,
-    training: bool,
-    seed: int = 0,
-    workers: int | None = None,
-    start_batch: int = 0,
-    epochs: int | None = None,
-    augment: bool = True,
-    crop: float = AREA[0],
-    shuffle: bool = True,
-) -> InputFunction:
+@takes(LoaderOptions)
+def input_fn(shards: str | Path, options: LoaderOptions) -> InputFunction:
     """An input function for ``tf.estimator``: called, it gives a ``tf.data.Dataset`` of (images, labels).
 
-    The arguments and the batches are those of ``ingest.dataflow``; errors in the arguments, or in what the dataset's
+    The options and the batches are those of ``ingest.dataflow``; errors in the arguments, or in what the dataset's
     folder holds, are raised now. Images are uint8 [N, S, S, C], labels int32 [N]; N is known to the graph where all
-    batches are whole. The dataset's cardinality is known, or infinite, but where training with ``epochs`` begins at a
+    batches are whole. With ``fields`` the dataset is of ({"images": images, NAME: column, ...}, labels); text is
+    tf.string. The dataset's cardinality is known, or infinite, but where training with ``epochs`` begins at a
     ``start_batch``, so that its first iteration is shorter than those that follow.
 
     What ``dataflow`` says of iterations is true of all datasets that this makes, taken together. TensorFlow takes some
     batches ahead: of training without ``epochs`` that is broken off, these are not shown when it is iterated again.
     """
-    flow = dataflow(
-        shards, batch_size=batch_size, image_size=image_size, training=training, seed=seed, workers=workers,
-        start_batch=start_batch, epochs=epochs, augment=augment, crop=crop, shuffle=shuffle,
-    )  # fmt: skip
-    return InputFunction(flow)
+    return InputFunction(ShardFlow(shards, options))

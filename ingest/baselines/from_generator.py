@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 
 
 def dataset_of(
-    batches: Callable[[], Iterable[Sequence[np.ndarray]]], options: BatchOptions, channels: int
+    batches: Callable[[], Iterable[Sequence[np.ndarray]]], options: LoaderOptions, channels: int
 ) -> tf.data.Dataset:
     """The dataset of what ``batches()`` gives: images, uint8 [N, S, S, ``channels``], and labels, int32 [N].
 

@@ -18,12 +18,12 @@ from ingest.baselines import from_generator
 from ingest.dataset.dataset import Dataset
 from ingest.jpeg import Region
 from ingest.loading import augment
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.record import RAW, Record
 from ingest.sampler import Span
 
 
-def dataset(shards: str | Path, options: BatchOptions) -> tf.data.Dataset:
+def dataset(shards: str | Path, options: LoaderOptions) -> tf.data.Dataset:
     """The dataset of (images, labels), in our order and from ``options.start_batch`` on.
 
     The crops and flips are ours, too: but for ``shuffle``, the batches differ from ours by the decoder's and the
@@ -33,22 +33,22 @@ def dataset(shards: str | Path, options: BatchOptions) -> tf.data.Dataset:
     return from_generator.dataset_of(lambda: _batches(opened, options), options, opened.manifest.channels)
 
 
-def _batches(dataset: Dataset, options: BatchOptions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _batches(dataset: Dataset, options: LoaderOptions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for spans in sampler.batches(len(dataset), options.batch_size, options.start_batch, options.num_epochs):
         images, labels = zip(*(row for span in spans for row in _rows(dataset, options, span)))
         yield np.stack(images), np.array(labels, np.int32)
 
 
-def _rows(dataset: Dataset, options: BatchOptions, span: Span) -> Iterator[tuple[np.ndarray, int]]:
-    draws = sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
-    for number, record_draws in zip(_numbers(len(dataset), options, span), draws):
+def _rows(dataset: Dataset, options: LoaderOptions, span: Span) -> Iterator[tuple[np.ndarray, int]]:
+    uniforms = sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
+    for number, record_uniforms in zip(_numbers(len(dataset), options, span), uniforms):
         record = dataset[number]
         image = _decode(record).convert("L" if dataset.manifest.channels == 1 else "RGB")
-        view = _view(image, options, record_draws)
+        view = _view(image, options, record_uniforms)
         yield np.asarray(view).reshape(options.image_size, options.image_size, -1), record.label
 
 
-def _numbers(n: int, options: BatchOptions, span: Span) -> list[int]:
+def _numbers(n: int, options: LoaderOptions, span: Span) -> list[int]:
     part = slice(span.first, span.first + span.length)
     if options.training and options.shuffle:
         return sampler.epoch_order(n, options.seed, span.epoch)[part].tolist()
@@ -62,12 +62,13 @@ def _decode(record: Record) -> Image.Image:
     return Image.open(io.BytesIO(record.encoded))
 
 
-def _view(image: Image.Image, options: BatchOptions, draws: list[float]) -> Image.Image:
+def _view(image: Image.Image, options: LoaderOptions, uniforms: list[float]) -> Image.Image:
     size = options.image_size
-    if not (options.training and options.augment):
-        return _resized(image, augment.centre_crop(image.height, image.width, size), size)
-    view = _resized(image, augment.random_resized_crop(image.height, image.width, draws, options.crop), size)
-    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if augment.is_flipped(draws) else view
+    if not options.training:
+        return _resized(image, augment.eval_view(image.height, image.width, size).region, size)
+    view = augment.train_view(image.height, image.width, size, uniforms, options)
+    shown = _resized(image, view.region, size)
+    return shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.is_flipped else shown
 
 
 def _resized(image: Image.Image, region: Region, size: int) -> Image.Image:

@@ -33,14 +33,14 @@ from ingest.baselines import from_generator
 from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError
 from ingest.loading import augment, transforms
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.system.worker_pool import num_workers
 
 _PREFETCHED = 2
 """Batches that TensorFlow keeps ready: one to use and one to come."""
 
 
-def dataset(shards: str | Path, options: BatchOptions) -> tf.data.Dataset:
+def dataset(shards: str | Path, options: LoaderOptions) -> tf.data.Dataset:
     """The dataset of (images, labels), by ``options.workers`` processes in training.
 
     They are forked now, and end with the iteration. Each goes through all records in an order of its own, and what they
@@ -60,13 +60,13 @@ def dataset(shards: str | Path, options: BatchOptions) -> tf.data.Dataset:
     return from_generator.dataset_of(batches, options, opened.manifest.channels).prefetch(_PREFETCHED)
 
 
-def _started(dataset: Dataset, options: BatchOptions) -> DataFlow:
+def _started(dataset: Dataset, options: LoaderOptions) -> DataFlow:
     flow = _flow(dataset, options)
     flow.reset_state()
     return flow
 
 
-def _flow(dataset: Dataset, options: BatchOptions) -> DataFlow:
+def _flow(dataset: Dataset, options: LoaderOptions) -> DataFlow:
     flow = _Records(dataset, options.training and options.shuffle)
     flow = AugmentImageComponent(flow, _augmentors(options), copy=False)
     workers = num_workers(options.workers) if options.training else 0
@@ -76,11 +76,11 @@ def _flow(dataset: Dataset, options: BatchOptions) -> DataFlow:
     return BatchData(RepeatedData(flow, -1 if is_endless else options.num_epochs), options.batch_size, not is_endless)
 
 
-def _augmentors(options: BatchOptions) -> list[imgaug.ImageAugmentor]:
+def _augmentors(options: LoaderOptions) -> list[imgaug.ImageAugmentor]:
     size = options.image_size
     if not (options.training and options.augment):
         return [_CentreCrop(size), imgaug.Resize(size)]
-    area = (options.crop, augment.AREA[1])
+    area = (options.min_crop_area, augment.AREA[1])
     return [imgaug.GoogleNetRandomCropAndResize(area, augment.ASPECT, size), imgaug.Flip(horiz=True)]
 
 

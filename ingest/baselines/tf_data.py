@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ingest.dataset.dataset import Dataset
 from ingest.loading import augment
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.record import RAW
 
 _SHUFFLED = 1024
@@ -27,7 +27,7 @@ _FIELDS = {
 }
 
 
-def dataset(shards: str | Path, options: BatchOptions) -> tf.data.Dataset:
+def dataset(shards: str | Path, options: LoaderOptions) -> tf.data.Dataset:
     """The dataset of (images, labels) of TFRecord shards.
 
     In training an epoch is a permutation of all records, drawn from ``options.seed``; records mix within the shards
@@ -49,7 +49,7 @@ def dataset(shards: str | Path, options: BatchOptions) -> tf.data.Dataset:
     )
 
 
-def _records(paths: list[str], options: BatchOptions) -> tf.data.Dataset:
+def _records(paths: list[str], options: LoaderOptions) -> tf.data.Dataset:
     """The payloads of one epoch."""
     if not (options.training and options.shuffle):
         return tf.data.TFRecordDataset(paths)
@@ -61,7 +61,7 @@ def _records(paths: list[str], options: BatchOptions) -> tf.data.Dataset:
     )
 
 
-def _example(payload: tf.Tensor, options: BatchOptions, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _example(payload: tf.Tensor, options: LoaderOptions, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
     """What a payload shows: a view, uint8 [S, S, ``channels``], and its label, int32."""
     record = tf.io.parse_single_example(payload, _FIELDS)
     is_random = options.training and options.augment
@@ -77,12 +77,12 @@ def _example(payload: tf.Tensor, options: BatchOptions, channels: int) -> tuple[
     return tf.cast(view + 0.5, tf.uint8), tf.cast(record["image/class/label"], tf.int32)
 
 
-def _random_window(record: dict[str, tf.Tensor], options: BatchOptions) -> tf.Tensor:
+def _random_window(record: dict[str, tf.Tensor], options: LoaderOptions) -> tf.Tensor:
     """Top, left, height and width of a random resized crop, int32 [4]; of the whole image if no try fits."""
     begin, size, _ = tf.image.sample_distorted_bounding_box(
         tf.stack([record["image/height"], record["image/width"], record["image/channels"]]),
         tf.zeros([1, 0, 4]), min_object_covered=0.0, aspect_ratio_range=augment.ASPECT,
-        area_range=(options.crop, augment.AREA[1]), max_attempts=augment.TRIES,
+        area_range=(options.min_crop_area, augment.AREA[1]), max_attempts=augment.TRIES,
         use_image_if_no_bounding_boxes=True,
     )  # fmt: skip
     return tf.cast(tf.concat([begin[:2], size[:2]], 0), tf.int32)

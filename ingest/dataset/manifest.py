@@ -26,6 +26,9 @@ VERSION = 1
 ENCODINGS = ("keep", "jpeg", "raw")
 ORIENTATIONS = ("ignore", "apply")
 
+MAX_SHORT_SIDE = 65_500
+"""In pixels: a JPEG has no longer one."""
+
 MAX_SHARDS, MAX_CLASSES, MAX_RECORDS = 99_999, 1_000_000, 10**9
 
 MIN_RECORD_BYTES = 16
@@ -240,7 +243,7 @@ def _recipe(content: Any) -> BuildConfig:
 def _check_packing(content: Manifest | BuildConfig) -> None:
     _require(content.format in formats.NAMES, f"its format is {content.format!r}")
     _require(content.encoding in ENCODINGS, f"its encoding is {content.encoding!r}")
-    _require(content.resize is None or 1 <= content.resize <= 65_500, f"its resize is {content.resize}")
+    _require(content.resize is None or 1 <= content.resize <= MAX_SHORT_SIDE, f"its resize is {content.resize}")
     _require(content.quality is None or 1 <= content.quality <= 100, f"its quality is {content.quality}")
 
 

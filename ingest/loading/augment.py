@@ -1,47 +1,64 @@
-"""Which region of an image is shown, and whether it is flipped: pure functions of random numbers."""
+"""Which part of an image is shown, and how: pure functions of random numbers and options."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, NamedTuple
 
 from ingest.jpeg import Region
 
+if TYPE_CHECKING:
+    from ingest.loading.options import TransformOptions
+
 AREA = (0.08, 1.0)
-
-
 ASPECT = (3 / 4, 4 / 3)
-
-
 TRIES = 10
 """Random resized crop: share of the image's area, aspect ratio, and tries before the centre is taken. From Szegedy et
 al., "Going Deeper with Convolutions" (2014), section 6, with the tries and the fallback of torchvision."""
 
-
 _LOG_ASPECT = (math.log(ASPECT[0]), math.log(ASPECT[1]))
-
 
 EVALUATION_SCALE = 256 / 224
 """An evaluation image's short side over the side of its centre crop: Krizhevsky et al. (2012), section 2."""
 
 
-def is_flipped(draws: list[float]) -> bool:
-    """Whether a training view of these ``draws`` is flipped, as half of them are."""
-    return draws[4 * TRIES] < 0.5
+class View(NamedTuple):
+    """What is shown of an image: a region of it, mirrored or not."""
+
+    region: Region
+    is_flipped: bool
 
 
-def random_resized_crop(height: int, width: int, draws: list[float], least_area: float = AREA[0]) -> Region:
-    """A region of a ``height`` x ``width`` image, of random area and aspect ratio, from uniform ``draws``, four a try.
+def train_view(height: int, width: int, size: int, uniforms: list[float], options: TransformOptions) -> View:
+    """What training shows of a ``height`` x ``width`` image, ``size`` pixels a side.
+
+    ``uniforms`` are the random numbers of a record in an epoch, from ``sampler.random_draws``. Half of the views are
+    flipped. What an option of the transforms decides is decided here.
+    """
+    if not options.augment:
+        return eval_view(height, width, size)
+    region = random_resized_crop(height, width, uniforms, options.min_crop_area)
+    return View(region, uniforms[4 * TRIES] < 0.5)
+
+
+def eval_view(height: int, width: int, size: int) -> View:
+    """What evaluation shows of a ``height`` x ``width`` image, ``size`` pixels a side."""
+    return View(centre_crop(height, width, size), False)
+
+
+def random_resized_crop(height: int, width: int, uniforms: list[float], min_area: float = AREA[0]) -> Region:
+    """A region of a ``height`` x ``width`` image, of random area and aspect ratio, from ``uniforms``, four a try.
 
     The aspect ratio is uniform in its logarithm, so that wide and tall are equally likely. If ten tries do not fit, the
     largest centre region within ASPECT.
     """
-    for at in range(0, 4 * TRIES, 4):
-        area = height * width * _between((least_area, AREA[1]), draws[at])
-        aspect = math.exp(_between(_LOG_ASPECT, draws[at + 1]))
+    for i in range(0, 4 * TRIES, 4):
+        area = height * width * _between((min_area, AREA[1]), uniforms[i])
+        aspect = math.exp(_between(_LOG_ASPECT, uniforms[i + 1]))
         crop_width, crop_height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < crop_width <= width and 0 < crop_height <= height:
-            top = int(draws[at + 2] * (height - crop_height + 1))
-            left = int(draws[at + 3] * (width - crop_width + 1))
+            top = int(uniforms[i + 2] * (height - crop_height + 1))
+            left = int(uniforms[i + 3] * (width - crop_width + 1))
             return Region(top, left, crop_height, crop_width)
     return _centred(height, width, min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1])))
 
@@ -54,8 +71,8 @@ def centre_crop(height: int, width: int, size: int) -> Region:
     return _centred(height, width, side, side)
 
 
-def _between(bounds: tuple[float, float], draw: float) -> float:
-    return bounds[0] + (bounds[1] - bounds[0]) * draw
+def _between(bounds: tuple[float, float], uniform: float) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * uniform
 
 
 def _centred(height: int, width: int, crop_height: int, crop_width: int) -> Region:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 import selectors
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +23,9 @@ from ingest import sampler
 from ingest.dataset.dataset import Dataset
 from ingest.errors import BadSampleError, IngestError, RecordError, WorkerError
 from ingest.loading import transforms
-from ingest.loading.options import BatchOptions
-from ingest.loading.shared_memory import MAX_LENT_BATCHES, Batch, SharedBatchPool, anonymous_shared_memory, slot_bytes
+from ingest.loading.columns import COLUMNS, Batch, Layout, Row
+from ingest.loading.options import LoaderOptions
+from ingest.loading.shared_memory import MAX_LENT_BATCHES, SharedBatchPool, anonymous_shared_memory
 from ingest.sampler import Span
 from ingest.system.worker_pool import Worker, num_workers
 
@@ -32,7 +33,7 @@ _QUEUED = 2
 """Jobs a worker has at a time: the one it does, and the next, so that it need not wait for the parent."""
 
 
-class Rows(NamedTuple):
+class BatchPart(NamedTuple):
     """A part of a batch within one epoch: where it stands in the epoch, and the records it shows."""
 
     span: Span
@@ -43,7 +44,7 @@ class _Job(NamedTuple):
     """A batch to fill, and the slot to fill it in."""
 
     slot: int
-    rows: list[Rows]
+    rows: list[BatchPart]
 
     def __str__(self) -> str:
         return f"batch at position {self.rows[0].span.first} of epoch {self.rows[0].span.epoch}"
@@ -56,10 +57,11 @@ class _Pending:
     job: _Job
     size: int
     is_filled: bool = False
+    text: dict[str, np.ndarray] = field(default_factory=dict)
     failure: IngestError | None = None
 
 
-def iter_batches(shards: str | Path, options: BatchOptions, iteration: int = 0) -> Generator[Batch, None, None]:
+def iter_batches(shards: str | Path, options: LoaderOptions, iteration: int = 0) -> Generator[Batch, None, None]:
     """The batches of the dataset in the folder ``shards``, in order: those of an iteration, the first or a later one.
 
     Raises RecordError, naming shard, record and key, for a damaged record; WorkerError if a worker process dies. Worker
@@ -71,14 +73,16 @@ def iter_batches(shards: str | Path, options: BatchOptions, iteration: int = 0) 
     if num_workers(options.workers):
         yield from _filled_by_workers(dataset, options, _Filler, iteration)
         return
-    shape = _shape(dataset, options)
+    layout = _layout(dataset, options)
     for rows in plan_batches(dataset, options, iteration):
-        batch = Batch(np.empty(shape, np.uint8), np.empty(shape[0], np.int32))
-        size = _fill(dataset, options, rows, batch)
-        yield Batch(batch.images[:size], batch.labels[:size])
+        arrays = layout.empty()
+        arrays["images"] = arrays["images"].reshape(layout.shape)
+        columns = {**arrays, **_fill(dataset, options, rows, arrays)}
+        size = _size(rows)
+        yield Batch({name: columns[name][:size] for name in layout.names})
 
 
-def iter_unfilled_batches(shards: str | Path, options: BatchOptions) -> Generator[Batch, None, None]:
+def iter_unfilled_batches(shards: str | Path, options: LoaderOptions) -> Generator[Batch, None, None]:
     """The batches as ``batches`` hands them on, but as nobody has filled them: what is left is the hand-off.
 
     ``options.workers`` is 1 at the least.
@@ -86,17 +90,22 @@ def iter_unfilled_batches(shards: str | Path, options: BatchOptions) -> Generato
     yield from _filled_by_workers(Dataset(shards), options, _NoOpFiller)
 
 
-def _shape(dataset: Dataset, options: BatchOptions) -> tuple[int, ...]:
-    return options.batch_size, options.image_size, options.image_size, dataset.manifest.channels
+def _layout(dataset: Dataset, options: LoaderOptions) -> Layout:
+    shape = options.batch_size, options.image_size, options.image_size, dataset.manifest.channels
+    return Layout(shape, options.fields)
 
 
-def plan_batches(dataset: Dataset, options: BatchOptions, iteration: int = 0) -> Iterator[list[Rows]]:
+def _size(batch: list[BatchPart]) -> int:
+    return sum(part.span.length for part in batch)
+
+
+def plan_batches(dataset: Dataset, options: LoaderOptions, iteration: int = 0) -> Iterator[list[BatchPart]]:
     """What each batch of an iteration shows, in order."""
     n, begin, first_epoch = len(dataset), options.first_batch(iteration), options.first_epoch(iteration)
     by_class = _by_class(dataset) if options.training and not options.shuffle else None
-    for spans in sampler.batches(n, options.batch_size, begin, options.num_epochs, options.every):
+    for spans in sampler.batches(n, options.batch_size, begin, options.num_epochs, options.num_shards):
         spans = [span._replace(epoch=first_epoch + span.epoch) for span in spans]
-        yield [Rows(span, _records(span, options, n, by_class)) for span in spans]
+        yield [BatchPart(span, _records(span, options, n, by_class)) for span in spans]
 
 
 def _by_class(dataset: Dataset) -> np.ndarray:
@@ -104,7 +113,7 @@ def _by_class(dataset: Dataset) -> np.ndarray:
     return np.argsort([dataset[i].label for i in range(len(dataset))], kind="stable")
 
 
-def _records(span: Span, options: BatchOptions, n: int, by_class: np.ndarray | None) -> list[int]:
+def _records(span: Span, options: LoaderOptions, n: int, by_class: np.ndarray | None) -> list[int]:
     part = slice(span.first, span.first + span.length)
     if by_class is not None:
         return by_class[part].tolist()
@@ -113,66 +122,76 @@ def _records(span: Span, options: BatchOptions, n: int, by_class: np.ndarray | N
     return list(range(n)[part])
 
 
-def _fill(dataset: Dataset, options: BatchOptions, batch: list[Rows], out: Batch) -> int:
-    """Write the views and labels of ``batch`` into ``out``; gives the number of images."""
-    at = 0
-    for span, records in batch:
-        draws = sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
-        for i, number in enumerate(records):
+def _fill(
+    dataset: Dataset, options: LoaderOptions, batch: list[BatchPart], arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Write the columns of ``batch`` into ``arrays``; gives those that are text."""
+    images = arrays["images"]
+    others = [(COLUMNS[name], arrays[name]) for name in arrays if name != "images"]
+    text = {name: np.empty(_size(batch), object) for name in options.fields if name not in arrays}
+    others += [(COLUMNS[name], array) for name, array in text.items()]
+    position = 0
+    for span, numbers in batch:
+        uniforms = sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
+        for i, number in enumerate(numbers):
             record = dataset[number]
+            row = Row(record, number)
             try:
-                if options.training and options.augment:
-                    transforms.train_transform(record, draws[i], out.images[at], options.crop)
+                if options.training:
+                    transforms.train_transform(record, uniforms[i], images[position], options)
                 else:
-                    transforms.eval_transform(record, out.images[at])
+                    transforms.eval_transform(record, images[position])
+                for column, array in others:
+                    array[position] = column.value(row)
             except Exception as error:  # of ours, or of the decoder or the resize
                 raise dataset.describe(number, error) from error
-            out.labels[at] = record.label
-            at += 1
-    return at
+            position += 1
+    return text
 
 
 class _Filler:
-    """Fills slots; the handler of a worker process."""
+    """Fills slots; the handler of a worker process. Gives the columns that are text."""
 
-    def __init__(self, folder: Path, options: BatchOptions, descriptor: int, shape: tuple[int, ...]):
+    def __init__(self, folder: Path, options: LoaderOptions, descriptor: int, layout: Layout):
         transforms.single_threaded()
         self._dataset = Dataset(folder)
-        self._options, self._shape = options, shape
-        self._slots = SharedBatchPool(descriptor, shape)
+        self._options, self._layout = options, layout
+        self._pool = SharedBatchPool(descriptor, layout)
 
-    def __call__(self, job: _Job, report: Callable[[int], object]) -> None:
-        images, labels = self._slots.batch(job.slot)
-        _fill(self._dataset, self._options, job.rows, Batch(images.reshape(self._shape), labels))
+    def __call__(self, job: _Job, report: Callable[[int], object]) -> dict[str, np.ndarray]:
+        arrays = self._pool.arrays(job.slot)
+        arrays["images"] = arrays["images"].reshape(self._layout.shape)
+        return _fill(self._dataset, self._options, job.rows, arrays)
 
 
 class _NoOpFiller(_Filler):
     """Leaves slots as they are."""
 
-    def __call__(self, job: _Job, report: Callable[[int], object]) -> None:
-        self._slots.batch(job.slot)
+    def __call__(self, job: _Job, report: Callable[[int], object]) -> dict[str, np.ndarray]:
+        self._pool.arrays(job.slot)
+        return {name: np.full(_size(job.rows), "", object) for name in self._layout.text()}
 
 
 def _filled_by_workers(
-    dataset: Dataset, options: BatchOptions, filler: type[_Filler], iteration: int = 0
+    dataset: Dataset, options: LoaderOptions, filler: type[_Filler], iteration: int = 0
 ) -> Iterator[Batch]:
-    shape = _shape(dataset, options)
+    layout = _layout(dataset, options)
     todo, workers = plan_batches(dataset, options, iteration), num_workers(options.workers)
-    _compile(dataset, shape)
-    descriptor = anonymous_shared_memory((_QUEUED * workers + MAX_LENT_BATCHES) * slot_bytes(shape))
+    _compile(dataset, layout.shape)
+    descriptor = anonymous_shared_memory((_QUEUED * workers + MAX_LENT_BATCHES) * layout.size_bytes)
     with ExitStack() as stack:
         stack.callback(os.close, descriptor)
-        slots = SharedBatchPool(descriptor, shape)
+        pool = SharedBatchPool(descriptor, layout)
         queues: dict[Worker, deque[_Pending]] = {}
         for _ in range(workers):
-            worker = Worker(filler, dataset.folder, options, descriptor, shape, descriptors=(descriptor,))
+            worker = Worker(filler, dataset.folder, options, descriptor, layout, descriptors=(descriptor,))
             queues[stack.enter_context(closing(worker))] = deque()
         selector = stack.enter_context(selectors.DefaultSelector())
         for worker in queues:
             selector.register(worker, selectors.EVENT_READ)
         line: deque[_Pending] = deque()  # all batches that are under way, in order
         while True:
-            _hand_on_jobs(todo, slots, queues, line)
+            _send_jobs(todo, pool, queues, line)
             if not line:
                 return
             # Without waiting if there is a batch to give: those who are done should get their next job first.
@@ -183,7 +202,7 @@ def _filled_by_workers(
                 batch = line.popleft()
                 if batch.failure:
                     raise batch.failure
-                yield slots.lend(batch.job.slot, batch.size)
+                yield pool.lend(batch.job.slot, batch.size, batch.text)
 
 
 def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
@@ -192,18 +211,18 @@ def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
         transforms.eval_transform(dataset[0], np.empty(shape[1:], np.uint8))
 
 
-def _hand_on_jobs(
-    todo: Iterator[list[Rows]], slots: SharedBatchPool, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
+def _send_jobs(
+    todo: Iterator[list[BatchPart]], pool: SharedBatchPool, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
 ) -> None:
     while True:
         worker, queue = min(queues.items(), key=lambda item: len(item[1]))
-        slot = slots.take() if len(queue) < _QUEUED else None
+        slot = pool.take() if len(queue) < _QUEUED else None
         if slot is None:
             return
         rows = next(todo, None)
         if rows is None:
             return  # and nobody needs the slot any more
-        pending = _Pending(_Job(slot, rows), sum(part.span.length for part in rows))
+        pending = _Pending(_Job(slot, rows), _size(rows))
         worker.send(pending.job)
         queue.append(pending)
         line.append(pending)
@@ -211,7 +230,7 @@ def _hand_on_jobs(
 
 def _collect(dataset: Dataset, worker: Worker, queue: deque[_Pending]) -> None:
     try:
-        worker.receive()
+        queue[0].text = worker.receive()
     except WorkerError as error:
         dataset.check_sizes()  # a shard that was cut short while it was read is what may have killed it
         job = f"{queue[0].job}: " if queue else ""

@@ -1,57 +1,80 @@
-"""What the batches of a dataset are."""
+"""What the batches of a dataset are: each option of the loader, once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
 
 from ingest.errors import OptionError
 from ingest.loading.augment import AREA
+from ingest.loading.columns import ALWAYS, COLUMNS
 from ingest.sampler import MAX_SEED
-from ingest.system.validation import validate_types
-from ingest.system.worker_pool import num_workers
+from ingest.system import worker_pool
+from ingest.system.validation import Option, validate
 
 
-@dataclass(frozen=True)
-class BatchOptions:
-    """What the batches of a dataset are. ``workers`` is the number of processes, by default one a core; 0 for none.
+@dataclass(frozen=True, kw_only=True)
+class TransformOptions:
+    """How an image becomes what training sees. Evaluation has no options.
 
-    Training: in the order of each epoch, or by class in each if ``shuffle`` is off, with random crops of at least
-    ``crop`` of the area and flips unless ``augment`` is off; without end if ``epochs`` is None. Evaluation: in packed
-    order, one epoch if ``epochs`` is None. The first batch is number ``start_batch``, the next ``every`` later: of
-    several hosts, each takes its own.
+    ``augment`` shows random crops and flips; without it training sees what evaluation sees. ``min_crop_area`` is the
+    least share of an image's area that a random crop has.
     """
 
-    batch_size: int
-    training: bool
-    image_size: int = 224
-    seed: int = 0
-    workers: int | None = None
-    start_batch: int = 0
-    epochs: int | None = None
-    augment: bool = True
-    crop: float = AREA[0]
-    shuffle: bool = True
-    every: int = 1
+    augment: Annotated[bool, Option(help="show whole images, neither cropped at random nor flipped")] = True
+    min_crop_area: Annotated[
+        float, Option(low=0.001, high=1, metavar="SHARE", help="of an image's area that a random crop has")
+    ] = AREA[0]
 
     def __post_init__(self) -> None:
-        validate_types(self)
-        for name, low, high in (
-            ("batch_size", 1, 1_000_000),
-            ("image_size", 1, 10_000),
-            ("seed", 0, MAX_SEED),
-            ("start_batch", 0, 2**53),
-            ("epochs", 1, 2**31),
-            ("crop", 0.001, 1),
-            ("every", 1, 1_000_000),
-        ):
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise OptionError(f"{name} is {value}: give {low} to {high}")
-        num_workers(self.workers)
+        validate(self)
+
+    @property
+    def transform_options(self) -> dict[str, Any]:
+        """These options alone, by name: keyword arguments of another class that has them."""
+        return {field.name: getattr(self, field.name) for field in fields(TransformOptions)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderOptions(TransformOptions):
+    """What the batches are; raises OptionError where a value makes no sense.
+
+    ``workers`` is the number of processes, by default one a core, 0 for none but this one.
+
+    Training: in the order of each epoch, or by class in each if ``shuffle`` is off; without end if ``epochs`` is None.
+    Evaluation: in packed order, one epoch if ``epochs`` is None.
+
+    ``fields`` are more columns of the batch, besides images and labels: names of ``loading.columns.COLUMNS``.
+
+    The first batch is number ``start_batch``. Of ``num_shards`` processes, such as one a host, the one with
+    ``shard_index`` has every so many-th batch, and counts its own.
+    """
+
+    batch_size: Annotated[int, Option(low=1, high=1_000_000)]
+    training: bool
+    image_size: Annotated[int, Option(low=1, high=10_000)] = 224
+    seed: Annotated[int, Option(low=0, high=MAX_SEED)] = 0
+    workers: int | None = None
+    start_batch: Annotated[int, Option(low=0, high=2**53)] = 0
+    epochs: Annotated[int | None, Option(low=1, high=2**31)] = None
+    shuffle: bool = True
+    fields: tuple[str, ...] = ()
+    shard_index: Annotated[int, Option(low=0, high=1_000_000)] = 0
+    num_shards: Annotated[int, Option(low=1, high=1_000_000)] = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        worker_pool.num_workers(self.workers)
+        unknown = [name for name in self.fields if name not in COLUMNS or name in ALWAYS]
+        if unknown or len(set(self.fields)) < len(self.fields):
+            choices = ", ".join(name for name in COLUMNS if name not in ALWAYS)
+            raise OptionError(f"fields {self.fields!r}: give some of {choices}, each once")
+        if self.shard_index >= self.num_shards:
+            raise OptionError(f"shard_index is {self.shard_index}: give 0 to {self.num_shards - 1}, below num_shards")
 
     @property
     def num_epochs(self) -> int | None:
-        """The number of epochs, or None for no end."""
+        """The number of epochs of an iteration, or None for no end."""
         return self.epochs if self.training or self.epochs else 1
 
     def first_epoch(self, iteration: int) -> int:
@@ -59,12 +82,13 @@ class BatchOptions:
         return iteration * self.epochs if self.training and self.epochs else 0
 
     def first_batch(self, iteration: int) -> int:
-        """The batch that an iteration begins with, counted from its first epoch on."""
-        return self.start_batch % self.every if self.first_epoch(iteration) else self.start_batch
+        """The batch that an iteration begins with, of those of all processes, from its first epoch on."""
+        is_later = bool(self.first_epoch(iteration))
+        return self.shard_index + (0 if is_later else self.start_batch * self.num_shards)
 
     def num_batches(self, records: int, iteration: int = 0) -> int | None:
-        """How many batches ``records`` records give in an iteration, or None if they never end."""
+        """How many batches ``records`` records give this process in an iteration, or None if they never end."""
         if self.num_epochs is None:
             return None
-        last = -(-self.num_epochs * records // self.batch_size)
-        return max(0, -(-(last - self.first_batch(iteration)) // self.every))
+        total = -(-self.num_epochs * records // self.batch_size)
+        return max(0, -(-(total - self.first_batch(iteration)) // self.num_shards))

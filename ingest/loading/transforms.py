@@ -1,5 +1,4 @@
-"""From a record to what the network sees: uint8 [S, S, C], written straight into its place in a batch. The one room
-of cv2.
+"""From a record to what the network sees: uint8 [S, S, C], written straight into its place in a batch.
 
 EXIF orientation is not applied here, as in every published ImageNet pipeline: pixels come as they are stored.
 """
@@ -14,7 +13,9 @@ import numpy as np
 from ingest import jpeg
 from ingest.errors import RecordError
 from ingest.jpeg import Region
-from ingest.loading.augment import AREA, centre_crop, is_flipped, random_resized_crop
+from ingest.loading import augment
+from ingest.loading.augment import View
+from ingest.loading.options import TransformOptions
 from ingest.record import JPEG, RAW, Record
 from ingest.system.jit import jit
 
@@ -24,32 +25,35 @@ def single_threaded() -> None:
     cv2.setNumThreads(1)
 
 
-def train_transform(record: Record, draws: list[float], out: np.ndarray, least_area: float = AREA[0]) -> None:
-    """Write a random resized crop, flipped or not, into ``out``, uint8 [S, S, C], bilinearly and without antialias.
+def train_transform(record: Record, uniforms: list[float], out: np.ndarray, options: TransformOptions) -> None:
+    """Write what training shows into ``out``, uint8 [S, S, C], resized bilinearly and without antialias.
 
-    The crop has at least the share ``least_area`` of the image's area. ``draws`` are the record's uniform numbers in
-    this epoch, from order.draws. Raises RecordError or BadSampleError where the record cannot be decoded.
+    ``uniforms`` are the record's random numbers in this epoch, from ``sampler.random_draws``. Raises RecordError or
+    BadSampleError where the record cannot be decoded.
     """
-    region = random_resized_crop(record.height, record.width, draws, least_area)
-    resize_and_flip(decode_region(record, out.shape[2], region), draws, out)
-
-
-def resize_and_flip(pixels: np.ndarray, draws: list[float], out: np.ndarray) -> None:
-    """The last stage of a training view: ``pixels``, uint8 [H, W, 1 or C], resized into ``out``, uint8 [S, S, C]."""
-    _resize(pixels, out)
-    if is_flipped(draws):
-        # After the resize: a negative stride in its input would make cv2 copy the whole crop.
-        cv2.flip(out, 1, dst=out if out.shape[2] > 1 else out[:, :, 0])
+    render(record, augment.train_view(record.height, record.width, out.shape[0], uniforms, options), out)
 
 
 def eval_transform(record: Record, out: np.ndarray) -> None:
-    """Write the evaluation view into ``out``, uint8 [S, S, C], bilinearly; an image of S x S as it is.
+    """Write what evaluation shows into ``out``, uint8 [S, S, C], bilinearly; an image of S x S as it is.
 
     Equal to a resize of the short side to S * 256/224 and a centre crop, in one step: the centre square of 224/256 of
     the short side, resized to S. Raises RecordError or BadSampleError where the record cannot be decoded.
     """
-    region = centre_crop(record.height, record.width, out.shape[0])
-    _resize(decode_region(record, out.shape[2], region), out)
+    render(record, augment.eval_view(record.height, record.width, out.shape[0]), out)
+
+
+def render(record: Record, view: View, out: np.ndarray) -> None:
+    """Write a view of a record into ``out``, uint8 [S, S, C]."""
+    finish(decode_region(record, out.shape[2], view.region), view, out)
+
+
+def finish(pixels: np.ndarray, view: View, out: np.ndarray) -> None:
+    """What follows decoding: the pixels of a view's region, uint8 [H, W, 1 or C], resized and flipped into ``out``."""
+    _resize(pixels, out)
+    if view.is_flipped:
+        # After the resize: a negative stride in its input would make cv2 copy the whole crop.
+        cv2.flip(out, 1, dst=out if out.shape[2] > 1 else out[:, :, 0])
 
 
 def preprocess_file(data: bytes, size: int, channels: int) -> np.ndarray:
@@ -58,7 +62,10 @@ def preprocess_file(data: bytes, size: int, channels: int) -> np.ndarray:
     Raises BadSampleError where the file cannot be decoded.
     """
     image = jpeg.normalize(data)
-    record = Record(image.channels, 0, "", image.encoded, "", JPEG, image.height, image.segments, image.width)
+    record = Record(
+        channels=image.channels, label=0, synset="", encoded=image.encoded, key="", format=JPEG, height=image.height,
+        width=image.width, segments=image.segments,
+    )  # fmt: skip
     out = np.empty((size, size, channels), np.uint8)
     eval_transform(record, out)
     return out

@@ -27,54 +27,33 @@ from ingest.packing.area_resize import area_resize
 from ingest.packing.options import BuildOptions
 from ingest.packing.plan import Part, Task, build_config, plan_shards
 from ingest.packing.resumable import Lock, ResumableWriter, ShardReceipt
-from ingest.record import JPEG, RAW, Record, Sample, serialize
+from ingest.record import JPEG, RAW, Record, Sample, fields_of, serialize
 from ingest.sampler import packing_order
 from ingest.sources.base import Entry, Source
 from ingest.sources.detect import open_source
 from ingest.system import dask_pool, paths, progress, worker_pool
+from ingest.system.validation import takes
 
 _SAMPLE_SIZE, _SAFETY_FACTOR = 64, 0.8
 """Images that a build looks at before it starts, and how much of what they tell is certain."""
 
 
-def build_shards(
-    src: str | Path,
-    out: str | Path,
-    *,
-    format: str,
-    shards: int | None = None,
-    workers: int | None = None,
-    encoding: str = "keep",
-    resize: int | None = None,
-    quality: int = 90,
-    seed: int = 0,
-    on_bad: str = "quarantine",
-    labels: str | Path | None = None,
-    scheduler: str | None = None,
-    exif_orientation: str = "ignore",
-) -> Manifest:
+@takes(BuildOptions)
+def build_shards(src: str | Path, out: str | Path, options: BuildOptions) -> Manifest:
     """Pack the images of ``src`` into shards in the folder ``out``, in a random order drawn from ``seed``.
 
-    ``src`` is any of the kinds of ``ingest.sources``, ``labels`` the file of labels of one that has none itself.
-    ``format`` is ``tfrecord`` or ``lmdb``. ``shards`` is their number, by default one for every 1250 images, 8 to 1024.
-    ``workers`` is the number of processes, by default one a core, 0 for none but this; with ``scheduler``, an address
-    of dask's, its cluster packs instead. ``src`` and ``out`` may be remote (``s3://``, ``gs://``, ``https://``).
+    ``src`` is any of the kinds of ``ingest.sources``. It may be remote, as ``out`` may (``s3://``, ``gs://``,
+    ``https://``). The options are those of ``ingest.packing.options.BuildOptions``, as keyword arguments; ``format``
+    must be given.
 
-    ``encoding`` is ``keep`` for the JPEGs' own coefficients (what is no JPEG is converted to one), ``jpeg`` to encode
-    anew at ``quality``, or ``raw`` for pixels; the latter two after area-resizing the short side to ``resize``
-    pixels, where it is larger. Images whose EXIF says that they lie on a side, upside down or mirrored are counted,
-    and packed as they are stored; if ``exif_orientation`` is ``apply`` they are turned, and for that encoded anew.
-
-    What cannot be decoded is listed in ``quarantine.tsv`` (key, reason), or raises BadSampleError if ``on_bad`` is
-    ``fail``. ``manifest.json``, the value returned, is written last. A build that was cut short goes on when it is
-    called again for the same source and options; where it has been finished, there is nothing to do.
+    Images whose EXIF says that they lie on a side, upside down or mirrored are counted. What cannot be decoded is
+    listed in ``quarantine.tsv`` (key, reason), or raises BadSampleError if ``on_bad`` is ``fail``. ``manifest.json``,
+    the value returned, is written last. A build that was cut short goes on when it is called again for the same source
+    and options; where it has been finished, there is nothing to do.
 
     Raises OptionError, SourceError, OutputError, or WorkerError if a worker process dies.
     """
-    options = BuildOptions(
-        format, shards, workers, encoding, resize, quality, seed, on_bad, scheduler, exif_orientation
-    )
-    source = open_source(src, labels)
+    source = open_source(src, options.labels)
     parts = plan_shards(len(source.entries), options)
     folder = _output_folder(out, src, options)
     with resumable.exclusive_output(folder, build_config(source, options)) as lock:
@@ -84,7 +63,7 @@ def build_shards(
         check_free_space(source, folder, options)
         with _in_random_order(source, folder) as staged:
             packed = _pack_all(staged, folder, options, parts, lock)
-        if on_bad == "fail":
+        if options.on_bad == "fail":
             resumable.check_none_bad(packed)
         return _finish(source, folder, options, packed)
 
@@ -117,8 +96,8 @@ def make_record(sample: Sample, synset: str, options: BuildOptions) -> Made:
     encoded, segments, kind, shape, converted, is_rotated = _encode(sample.data, options)
     height, width, channels = shape
     record = Record(
-        channels=channels, label=sample.label, synset=synset, encoded=encoded, key=sample.key, format=kind,
-        height=height, segments=segments, width=width,
+        channels=channels, synset=synset, encoded=encoded, format=kind, height=height, width=width, segments=segments,
+        **fields_of(sample),
     )  # fmt: skip
     return Made(record, converted, is_rotated)
 

@@ -34,13 +34,13 @@ class Estimate:
     free_bytes: int | None
 
 
-def dry_run(src: str | Path, out: str | Path, options: BuildOptions, labels: str | Path | None = None) -> Estimate:
+def dry_run(src: str | Path, out: str | Path, options: BuildOptions) -> Estimate:
     """Pack the first images of the plan, which are a random sample, somewhere else, and measure.
 
     Writes nothing to ``out``. Errors are those of ``build_shards``.
     """
     start = time.perf_counter()
-    source = open_source(src, labels)
+    source = open_source(src, options.labels)
     n = len(source.entries)
     parts = plan.plan_shards(n, options)
     sampled = packing_order(n, options.seed)[:_SAMPLED]

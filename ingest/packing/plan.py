@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ RECORDS_A_SHARD = 1250
 
 
 MIN_SHARDS, MAX_SHARDS = 8, 1024
+
+CONFIG_OPTIONS = tuple(field.name for field in fields(BuildConfig) if field.name != "source")
+"""The options that decide which bytes are written."""
 
 
 class Part(NamedTuple):
@@ -47,16 +51,11 @@ class Task(NamedTuple):
 
 def build_config(source: Source, options: BuildOptions) -> BuildConfig:
     """What makes two builds the same."""
-    return BuildConfig(
-        source=source.entries.fingerprint(source.classes),
-        format=options.format,
-        shards=len(plan_shards(len(source.entries), options)),
-        encoding=options.encoding,
-        resize=options.resize,
-        quality=options.quality if options.encoding == "jpeg" else None,
-        seed=options.seed,
-        exif_orientation=options.exif_orientation,
-    )
+    of_options = {name: getattr(options, name) for name in CONFIG_OPTIONS}
+    of_options["shards"] = len(plan_shards(len(source.entries), options))
+    if options.encoding != "jpeg":
+        of_options["quality"] = None
+    return BuildConfig(source=source.entries.fingerprint(source.classes), **of_options)
 
 
 def plan_shards(n: int, options: BuildOptions) -> list[Part]:

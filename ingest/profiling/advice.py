@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ingest.errors import OptionError
-from ingest.profiling.stages import BATCH, HAND_OFF
+from ingest.profiling.stages import BATCH, IPC
 
 MAX_WAIT_SHARE = 0.1
 """Share of its time that a consumer waits for images from which on the loader is the limit."""
@@ -20,17 +20,17 @@ MAX_RATIO = 1.25
 CONSUMER = "consumer"
 """The limit where who takes the batches does not wait for them."""
 
-COLD_READ, REST = "cold read", "rest"
+DISK_READ, UNACCOUNTED = "disk read", "unaccounted"
 
 LIMITS = {
-    "disk": (COLD_READ,),
-    "decode": ("cut", "decode"),
+    "disk": (DISK_READ,),
+    "decode": ("extract", "decode"),
     "resize": ("resize",),
     "Python": ("read", "parse", "crop", BATCH),
-    HAND_OFF: (HAND_OFF, REST),
+    IPC: (IPC, UNACCOUNTED),
 }
-"""The stages that make each kind of limit. ``rest`` is what a stream takes beyond its stages: waiting for its parent,
-for memory, for other programs."""
+"""The stages that make each kind of limit. ``unaccounted`` is what a stream takes beyond its stages: waiting for its
+parent, for memory, for other programs."""
 
 TARGETS = {
     "v100-fp32": (412, "ResNet-50, float32 and XLA, on a V100 16 GB"),
@@ -103,7 +103,7 @@ def cost_by_bottleneck(stages: dict[str, float], stream: float, processes: int, 
     so many ``processes``, a core each, give.
     """
     costs = {stage: slowed * cost for stage, cost in stages.items()}
-    costs[REST] = max(0.0, processes * 1e6 / stream - sum(costs.values()))
+    costs[UNACCOUNTED] = max(0.0, processes * 1e6 / stream - sum(costs.values()))
     return {limit: sum(costs.get(stage, 0.0) for stage in parts) for limit, parts in LIMITS.items()}
 
 

@@ -15,7 +15,7 @@ from ingest.profiling.result import Profile
 from ingest.profiling.text_report import STAGE_DESCRIPTIONS, ceiling_name, is_tried, next_steps, size_of, title
 from ingest.profiling.throughput import OURS
 
-_COLOURS = {"disk": "#d55e00", "decode": "#56b4e9", "resize": "#e69f00", "Python": "#009e73", "hand-off": "#cc79a7"}
+_COLOURS = {"disk": "#d55e00", "decode": "#56b4e9", "resize": "#e69f00", "Python": "#009e73", "ipc": "#cc79a7"}
 _OURS, _OTHERS, _MEASURED = "#56b4e9", "#999999", "#009e73"
 
 _STYLE = """
@@ -142,8 +142,8 @@ def _tables(result: Profile) -> list[str]:
     stages = [(stage, STAGE_DESCRIPTIONS[stage], f"{cost:,.1f}") for stage, cost in result.stages.items()]
     stages.append(("in all", "", f"{sum(result.stages.values()):,.1f}"))
     stages.append(("into TensorFlow", "in the process that trains", f"{result.feed_microseconds:,.1f}"))
-    if result.cold_read_microseconds is not None:
-        stages.append(("read from disk", "where it is not in memory", f"{result.cold_read_microseconds:,.1f}"))
+    if result.disk_read_microseconds is not None:
+        stages.append(("read from disk", "where it is not in memory", f"{result.disk_read_microseconds:,.1f}"))
     rates = [(plural(workers, "worker"), f"{rate:,.0f}") for workers, rate in result.by_workers.items()]
     rates.append((ceiling_name(result), f"{result.ceiling:,.0f}"))
     rates += [(f"{name}, into TensorFlow", f"{rate:,.0f}") for name, rate in result.against.items()]

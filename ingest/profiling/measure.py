@@ -41,7 +41,7 @@ class Measured:
     """
 
     stages: dict[str, float]
-    cold_read: float | None
+    disk_read: float | None
     feed: float
     by_workers: dict[int, float]
     ceiling: float
@@ -55,7 +55,7 @@ class Measured:
 def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -> Measured:
     """Measure a dataset, and samples of it that are packed otherwise, in the folder ``scratch``."""
     shards, training, workers, cores = dataset.folder, options.training, num_workers(options.workers), num_workers(None)
-    cold_read = stages.cold_read_microseconds(dataset)  # before anything has been read
+    disk_read = stages.disk_read_microseconds(dataset)  # before anything has been read
     counts = advice.worker_counts(workers, cores)
     with ExitStack() as stack:
         bar = stack.enter_context(progress.bar(None, "starting", "measurements"))
@@ -70,7 +70,7 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
             ("ceiling", number): throughput.ceiling(stack, shards, training(0), number)
             for number in {cores, advice.busy_cores(workers, cores)}
         }
-        measures["hand-off"] = throughput.stream(stack, shards, training(1), loader.iter_unfilled_batches)
+        measures["ipc"] = throughput.stream(stack, shards, training(1), loader.iter_unfilled_batches)
         measures |= {number: throughput.stream(stack, shards, training(number)) for number in counts}
         measures["feed"] = throughput.in_a_process(stack, throughput.Feed, shards, training(0))
         bar.reset(throughput.rounds(len(measures), options.seconds) * len(measures))
@@ -79,15 +79,15 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
     bytes_an_image = {packing: stages.bytes_an_image(sample) for packing, sample in samples.items()}
     of_a_batch = {
         stages.BATCH: stages.batch_microseconds(dataset, training(0)),
-        stages.HAND_OFF: 1e6 / found["hand-off"],
+        stages.IPC: 1e6 / found["ipc"],
     }
     of_each = {
-        packing: each.microseconds | of_a_batch | _waiting(cold_read, dataset, bytes_an_image, packing)
+        packing: each.microseconds | of_a_batch | _waiting(disk_read, dataset, bytes_an_image, packing)
         for packing, each in timed.items()
     }
     return Measured(
         stages=of_each[""],
-        cold_read=cold_read,
+        disk_read=disk_read,
         feed=1e6 / found["feed"],
         by_workers={number: found[number] for number in counts},
         ceiling=found["ceiling", cores],
@@ -151,12 +151,12 @@ def packings(dataset: Dataset, image_size: int) -> dict[str, Packing]:
 
 
 def _waiting(
-    cold_read: float | None, dataset: Dataset, bytes_an_image: dict[str, float], packing: str
+    disk_read: float | None, dataset: Dataset, bytes_an_image: dict[str, float], packing: str
 ) -> dict[str, float]:
     """The stage of waiting for the disk, of a dataset packed like that: none where it fits into memory."""
-    if cold_read is None or fits_in_memory(bytes_an_image[packing] * len(dataset)):
+    if disk_read is None or fits_in_memory(bytes_an_image[packing] * len(dataset)):
         return {}
-    return {advice.COLD_READ: cold_read * bytes_an_image[packing] / bytes_an_image[""]}
+    return {advice.DISK_READ: disk_read * bytes_an_image[packing] / bytes_an_image[""]}
 
 
 def fits_in_memory(size_bytes: float) -> bool:

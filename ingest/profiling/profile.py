@@ -32,7 +32,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         raise RecordError(f"{shards}: the dataset has no records")
     known, workers, cores = dataset.manifest, num_workers(options.workers), num_workers(None)
     for name in options.against:
-        baselines.check(name, dataset)
+        baselines.check(name, dataset, options.training(options.workers))
     # First: it is what a wrong name ends.
     device = device_rate(options.model, options, len(known.classes)) if options.model is not None else None
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,7 +50,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         shards=str(shards), format=known.format, encoding=known.encoding, records=len(dataset),
         size_bytes=known.size_bytes, batch_size=options.batch_size, image_size=options.image_size,
         channels=known.channels, workers=workers, cores=cores, stages=found.stages,
-        cold_read_microseconds=found.cold_read, fits_in_memory=measure.fits_in_memory(known.size_bytes),
+        disk_read_microseconds=found.disk_read, fits_in_memory=measure.fits_in_memory(known.size_bytes),
         feed_microseconds=found.feed, by_workers=found.by_workers, ceiling=found.ceiling, against=found.against,
         consumer=consumer, limit=limit, verdict=verdict, advice=changes,
         target=advice.target(options.target, found.by_workers, found.costs, cores) if options.target else None,

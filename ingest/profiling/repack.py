@@ -51,7 +51,9 @@ class _Packer:
     def __init__(self, shards: Path, folder: Path, packing: Packing):
         transforms.single_threaded()
         self._dataset, self._folder = Dataset(shards), folder
-        self._options = BuildOptions(self._dataset.manifest.format, encoding=packing.encoding, resize=packing.resize)
+        self._options = BuildOptions(
+            format=self._dataset.manifest.format, encoding=packing.encoding, resize=packing.resize
+        )
 
     def __call__(self, task: _Task, report: Callable[[int], object]) -> Shard:
         try:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from ingest import baselines
 from ingest.errors import OptionError
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.profiling import advice
 from ingest.profiling.advice import Advice, Target
-from ingest.system.validation import validate_types
-from ingest.system.worker_pool import num_workers
+from ingest.system import worker_pool
+from ingest.system.validation import Option
 
 
-@dataclass(frozen=True)
-class ProfileOptions:
+@dataclass(frozen=True, kw_only=True)
+class ProfileOptions(TransformOptions):
     """What to measure, and for how many ``seconds``, beside starting.
 
     As many again are taken by each of ``against``, ``apply`` and ``step_milliseconds``, and ten by ``model``.
@@ -24,19 +25,27 @@ class ProfileOptions:
     ``advice.wanted`` takes it. ``against`` are loaders of ``ingest.baselines``. ``apply`` tries what is advised.
     """
 
-    batch_size: int = 64
-    image_size: int = 224
-    workers: int | None = None
-    seconds: float = 15.0
-    against: tuple[str, ...] = ()
-    model: str | None = None
-    step_milliseconds: float | None = None
-    target: str | None = None
-    apply: bool = False
+    batch_size: Annotated[int, Option(help="images a batch (default: 64)")] = 64
+    image_size: Annotated[int, Option(help="pixels a side (default: 224)")] = 224
+    workers: Annotated[int | None, Option(help=worker_pool.HELP)] = None
+    seconds: Annotated[float, Option(metavar="S", help="time to measure, besides starting (default: 15)")] = 15.0
+    against: Annotated[
+        tuple[str, ...], Option(metavar="NAME,...", help=f"other loaders: {', '.join(baselines.BASELINES)}")
+    ] = ()
+    model: Annotated[
+        str | None, Option(metavar="NAME", help="of train.py, as the consumer: how fast is the device alone")
+    ] = None
+    step_milliseconds: Annotated[
+        float | None, Option(flag="--step-ms", metavar="MS", help="a consumer that takes so long for a batch")
+    ] = None
+    target: Annotated[
+        str | None, Option(metavar="RATE", help="images/s, or v100, a100 and the like: how many cores would it take")
+    ] = None
+    apply: Annotated[bool, Option(help="try what is advised, on a sample in a temporary folder")] = False
 
     def __post_init__(self) -> None:
-        validate_types(self)
-        num_workers(self.workers)
+        super().__post_init__()
+        worker_pool.num_workers(self.workers)
         if not 0.1 <= self.seconds <= 86_400:
             raise OptionError(f"{self.seconds} seconds: give 0.1 to 86400")
         if self.step_milliseconds is not None and not 0 < self.step_milliseconds <= 60_000:
@@ -49,10 +58,13 @@ class ProfileOptions:
             advice.wanted(self.target)
         self.training(self.workers)
 
-    def training(self, workers: int | None) -> BatchOptions:
+    def training(self, workers: int | None) -> LoaderOptions:
         """The endless training batches that are measured."""
         # An order of their own for each number of workers: none has the records in memory that another has just read.
-        return BatchOptions(self.batch_size, True, self.image_size, seed=workers or 0, workers=workers)
+        return LoaderOptions(
+            batch_size=self.batch_size, training=True, image_size=self.image_size, seed=workers or 0, workers=workers,
+            **self.transform_options,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,7 @@ class Profile:
     """What was measured of a dataset, and what follows from it.
 
     ``stages`` are microseconds of a core an image; with one worker their sum is the time of an image in the stream.
-    ``cold_read_microseconds`` is the waiting for an image that is not in memory, one of the stages where the dataset
+    ``disk_read_microseconds`` is the waiting for an image that is not in memory, one of the stages where the dataset
     does not fit there; ``feed_microseconds`` what TensorFlow takes for an image in the process that trains.
     ``by_workers`` are images/s of the stream for each number of workers, ``ceiling`` what all ``cores`` can decode
     and resize and nothing else. ``against`` are other loaders' images/s with ``workers`` workers, and "ingest"'s beside
@@ -87,7 +99,7 @@ class Profile:
     workers: int
     cores: int
     stages: dict[str, float]
-    cold_read_microseconds: float | None
+    disk_read_microseconds: float | None
     fits_in_memory: bool
     feed_microseconds: float
     by_workers: dict[int, float]

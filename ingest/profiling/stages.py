@@ -19,15 +19,15 @@ from ingest.dataset.dataset import Dataset
 from ingest.errors import BadSampleError, RecordError
 from ingest.loading import augment, transforms
 from ingest.loading.loader import plan_batches
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.record import RAW, parse
 from ingest.system import paths
 
-OF_AN_IMAGE = ("read", "parse", "crop", "cut", "decode", "resize")
+OF_AN_IMAGE = ("read", "parse", "crop", "extract", "decode", "resize")
 """The stages of an image, in their order. Of shards of pixels ``read`` is fetching the crop's pixels from memory, too,
-and there is nothing to cut or to decode."""
+and there is nothing to extract or to decode."""
 
-BATCH, HAND_OFF = "batch", "hand-off"
+BATCH, IPC = "batch", "ipc"
 """The stages of a batch: choosing its records and their random numbers; its job and its answer, from process to
 process."""
 
@@ -45,10 +45,11 @@ def sampled(dataset: Dataset) -> list[int]:
 class Stages:
     """The stages of an image, timed on a dataset's sample; the more often, the better."""
 
-    def __init__(self, dataset: Dataset, options: BatchOptions):
+    def __init__(self, dataset: Dataset, options: LoaderOptions):
         self._dataset = dataset
         self._numbers = sampled(dataset)
-        self._draws = sampler.random_draws(0, 0, 0, len(self._numbers)).tolist()
+        self._uniforms = sampler.random_draws(0, 0, 0, len(self._numbers)).tolist()
+        self._options = options
         size, channels = options.image_size, dataset.manifest.channels
         # A place for each, because a stream's slots are more than caches hold, too.
         self._out = np.empty((len(self._numbers), size, size, channels), np.uint8)
@@ -86,30 +87,30 @@ class Stages:
     def _time(self, i: int, clock: np.ndarray) -> None:
         """Make a training view of image ``i``, writing down when each stage began and the last one ended."""
         now = time.thread_time_ns
-        channels, draws = self._out.shape[3], self._draws[i]
+        size, channels = self._out.shape[2:]
         clock[0] = now()
         payload = self._dataset.view(self._numbers[i])
         clock[1] = now()
         record = parse(payload)
         clock[2] = now()
-        region = augment.random_resized_crop(record.height, record.width, draws)
+        view = augment.train_view(record.height, record.width, size, self._uniforms[i], self._options)
         clock[3] = now()
         if record.has_segments:
-            cut = jpeg.crop_jpeg(record.encoded, record.segments, region)
+            crop = jpeg.crop_jpeg(record.encoded, record.segments, view.region)
             clock[4] = now()
-            pixels = jpeg.decode_cut(cut, channels, region)
+            pixels = jpeg.decode_cut(crop, channels, view.region)
         else:
             clock[4] = clock[3]
-            pixels = transforms.decode_region(record, channels, region)
+            pixels = transforms.decode_region(record, channels, view.region)
         clock[5] = now()
-        transforms.resize_and_flip(pixels, draws, self._out[i])
+        transforms.finish(pixels, view, self._out[i])
         clock[6] = now()
         if record.format == RAW:
             # It was no decoding: all before it is later by as much, so that reading has been as much longer.
             clock[1:5] += clock[5] - clock[4]
 
 
-def batch_microseconds(dataset: Dataset, options: BatchOptions) -> float:
+def batch_microseconds(dataset: Dataset, options: LoaderOptions) -> float:
     """What choosing records and drawing their random numbers costs an image."""
     start = time.thread_time_ns()
     images = 0
@@ -120,7 +121,7 @@ def batch_microseconds(dataset: Dataset, options: BatchOptions) -> float:
     return (time.thread_time_ns() - start) / 1e3 / images
 
 
-def cold_read_microseconds(dataset: Dataset) -> float | None:
+def disk_read_microseconds(dataset: Dataset) -> float | None:
     """What reading a record takes that is not in memory, in microseconds of waiting; None where this cannot be told.
 
     The sample's pages are dropped from the system's cache first, as far as the system does that: what lies on a disk
@@ -164,30 +165,30 @@ class Ceiling:
     The handler of a worker process; its tasks are seconds, its results images/s.
     """
 
-    def __init__(self, shards: Path, options: BatchOptions):
+    def __init__(self, shards: Path, options: LoaderOptions):
         transforms.single_threaded()
         dataset = Dataset(shards)
         numbers = sampled(dataset)
-        draws = sampler.random_draws(0, 0, 0, len(numbers)).tolist()
+        uniforms = sampler.random_draws(0, 0, 0, len(numbers)).tolist()
         self._channels = dataset.manifest.channels
         self._out = np.empty((options.image_size, options.image_size, self._channels), np.uint8)
         self._inputs = []
-        for number, record_draws in zip(numbers, draws, strict=True):
+        for number, of_record in zip(numbers, uniforms, strict=True):
             record = dataset[number]
-            region = augment.random_resized_crop(record.height, record.width, record_draws)
-            cut = jpeg.crop_jpeg(record.encoded, record.segments, region) if record.has_segments else None
-            self._inputs.append((record, cut, region, record_draws))
+            view = augment.train_view(record.height, record.width, options.image_size, of_record, options)
+            crop = jpeg.crop_jpeg(record.encoded, record.segments, view.region) if record.has_segments else None
+            self._inputs.append((record, crop, view))
 
     def __call__(self, seconds: float, report: object) -> float:
         """Images/s over ``seconds``."""
         start, done, passed = time.perf_counter(), 0, 0.0
         while passed < seconds:
-            record, cut, region, draws = self._inputs[done % len(self._inputs)]
-            if cut is None:
-                pixels = transforms.decode_region(record, self._channels, region)
+            record, crop, view = self._inputs[done % len(self._inputs)]
+            if crop is None:
+                pixels = transforms.decode_region(record, self._channels, view.region)
             else:
-                pixels = jpeg.decode_cut(cut, self._channels, region)
-            transforms.resize_and_flip(pixels, draws, self._out)
+                pixels = jpeg.decode_cut(crop, self._channels, view.region)
+            transforms.finish(pixels, view, self._out)
             done += 1
             passed = time.perf_counter() - start
         return done / passed

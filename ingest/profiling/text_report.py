@@ -6,20 +6,20 @@ from collections.abc import Iterator
 
 from ingest.profiling.advice import CONSUMER, Advice, is_doubtful, plural
 from ingest.profiling.result import Profile
-from ingest.profiling.stages import BATCH, HAND_OFF
+from ingest.profiling.stages import BATCH, IPC
 from ingest.profiling.throughput import OURS
 from ingest.system.terminal import printable
 
 STAGE_DESCRIPTIONS = {
-    "cold read": "waiting for the disk",
+    "disk read": "waiting for the disk",
     "read": "find the record in memory",
     "parse": "its fields",
     "crop": "choose the region",
-    "cut": "its segments of the JPEG",
+    "extract": "its segments of the JPEG",
     "decode": "pixels",
     "resize": "and flip, into the batch",
     BATCH: "order and random numbers",
-    HAND_OFF: "between processes",
+    IPC: "between processes",
 }
 
 _BAR = 30
@@ -70,11 +70,11 @@ def _stages(result: Profile) -> Iterator[str]:
     yield "us of a core an image"
     for stage, cost in result.stages.items():
         bar = "#" * round(_BAR * cost / total)
-        yield f"  {stage:<10}{STAGE_DESCRIPTIONS[stage]:<26}{cost:>8,.1f}  {bar}".rstrip()
+        yield f"  {stage:<11}{STAGE_DESCRIPTIONS[stage]:<26}{cost:>8,.1f}  {bar}".rstrip()
     yield f"  {'in all':<36}{total:>8,.1f}  so one core can give {1e6 / total:,.0f} images/s"
     yield f"  {'into TensorFlow':<36}{result.feed_microseconds:>8,.1f}  in the process that trains"
-    if result.cold_read_microseconds is not None and result.fits_in_memory:
-        yield f"  {'read from disk':<36}{result.cold_read_microseconds:>8,.1f}  in the first epoch: it fits into memory"
+    if result.disk_read_microseconds is not None and result.fits_in_memory:
+        yield f"  {'read from disk':<36}{result.disk_read_microseconds:>8,.1f}  in the first epoch: it fits into memory"
 
 
 def conclusion(result: Profile) -> Iterator[str]:
@@ -106,7 +106,7 @@ def _suggestion(result: Profile) -> str:
         return "No other packing promises a tenth more."
     if result.limit == CONSUMER:
         return "Nothing in the loader needs changing: its batches are there before they are asked for."
-    if result.limit == HAND_OFF:
+    if result.limit == IPC:
         return "Nothing that was tried promises a tenth more: try larger batches, or fewer workers."
     return "Nothing that was tried promises a tenth more: it takes more cores, or smaller images."
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from ingest import baselines
+from ingest.baselines import OURS
+from ingest.loading.columns import Batch, Layout
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import BatchOptions
-from ingest.loading.shared_memory import MAX_LENT_BATCHES, Batch
+from ingest.loading.options import LoaderOptions
+from ingest.loading.shared_memory import MAX_LENT_BATCHES
 from ingest.profiling.stages import Ceiling
 from ingest.system.worker_pool import Worker, num_workers
 
@@ -28,8 +30,6 @@ _LEAST_BATCHES = 2
 
 _QUEUED = 2
 """Batches that a worker still has to fill when nobody asks for more."""
-
-OURS = "ingest"
 
 Measure = Callable[[float], float]
 """Measures for so many seconds, and gives images/s."""
@@ -57,8 +57,8 @@ def medians(measures: dict[Any, Measure], seconds: float, report: Callable[[int]
 def stream(
     stack: ExitStack,
     shards: str | Path,
-    options: BatchOptions,
-    make: Callable[[str | Path, BatchOptions], Generator[Batch, None, None]] = iter_batches,
+    options: LoaderOptions,
+    make: Callable[[str | Path, LoaderOptions], Generator[Batch, None, None]] = iter_batches,
 ) -> Measure:
     """Measures the stream with ``options``; its workers are started now, and end with ``stack``."""
     steps = stack.enter_context(closing(make(shards, options)))
@@ -85,7 +85,7 @@ def in_a_process(stack: ExitStack, make_handler: Callable[..., Any], *args: Any)
     return lambda seconds: _ask(worker, seconds)
 
 
-def ceiling(stack: ExitStack, shards: Path, options: BatchOptions, processes: int) -> Measure:
+def ceiling(stack: ExitStack, shards: Path, options: LoaderOptions, processes: int) -> Measure:
     """Measures what so many processes at once can decode and resize, all together."""
     workers = [stack.enter_context(closing(Worker(Ceiling, shards, options))) for _ in range(processes)]
 
@@ -98,7 +98,7 @@ def ceiling(stack: ExitStack, shards: Path, options: BatchOptions, processes: in
     return measure
 
 
-def waiting(shards: str | Path, options: BatchOptions, step_seconds: float, steps: int) -> float:
+def waiting(shards: str | Path, options: LoaderOptions, step_seconds: float, steps: int) -> float:
     """The share of its time that a consumer waits for images which takes ``step_seconds`` for each batch."""
     with closing(iter_batches(shards, options)) as stream:
         # Until all workers have started, a consumer waits for them.
@@ -118,7 +118,7 @@ class Loader:
     It has as many cores as ``options.workers``: what one takes for a worker may be several threads.
     """
 
-    def __init__(self, name: str, shards: Path, options: BatchOptions):
+    def __init__(self, name: str, shards: Path, options: LoaderOptions):
         _without_devices()
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: max(1, num_workers(options.workers))])
@@ -141,7 +141,7 @@ class Loader:
 class Feed:
     """TensorFlow taking one batch over and over, which is there already; the handler of a worker process."""
 
-    def __init__(self, shards: Path, options: BatchOptions):
+    def __init__(self, shards: Path, options: LoaderOptions):
         _without_devices()
         from ingest.adapters.tensorflow import InputFunction
         from ingest.adapters.tensorpack import ShardFlow
@@ -149,10 +149,9 @@ class Feed:
         class Ready(ShardFlow):
             def __iter__(self) -> Iterator[list[Any]]:
                 size = options.image_size
-                batch = [
-                    np.zeros((options.batch_size, size, size, self.channels), np.uint8),
-                    np.zeros(options.batch_size, np.int32),
-                ]
+                layout = Layout((options.batch_size, size, size, self.channels))
+                batch = [np.zeros_like(array) for array in layout.empty().values()]
+                batch[0] = batch[0].reshape(layout.shape)
                 while True:
                     yield batch
 

@@ -169,6 +169,10 @@ def _stderr() -> int:
     return subprocess.DEVNULL if sys.__stderr__ is None else 2
 
 
+HELP = "processes (default: one a core; 0: none but this)"
+"""Of an option ``workers``."""
+
+
 def num_workers(workers: int | None) -> int:
     """``workers``, or where it is None the number of cores that this process may use."""
     if workers is None:

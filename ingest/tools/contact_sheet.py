@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 from ingest import sampler
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OutputError, RecordError
-from ingest.jpeg import Region
 from ingest.loading import augment, transforms
+from ingest.loading.augment import View
+from ingest.loading.options import TransformOptions
 from ingest.record import Record
 from ingest.system import paths
 
@@ -35,27 +36,28 @@ _NAME_LENGTH = 100
 _COLOURS = ("#e69f00", "#56b4e9", "#cc79a7")
 
 
-class View(NamedTuple):
-    """What an epoch shows of a record: its pixels, uint8 [S, S, C], the region they are of, and if it is flipped."""
+class Shown(NamedTuple):
+    """What an epoch shows of a record: its pixels, uint8 [S, S, C], and what of the image they are."""
 
     pixels: np.ndarray
-    region: Region
-    is_flipped: bool
+    view: View
 
 
-def save(shards: str | Path, path: Path) -> None:
-    """Draw the dataset in the folder ``shards`` and write the image to ``path``, in the format that its suffix names.
+def save(shards: str | Path, path: Path, options: TransformOptions) -> None:
+    """Draw the dataset in the folder ``shards``, as ``options`` have it, and write the image to ``path``.
+
+    Its format is the one that the suffix names.
 
     Raises RecordError where a record cannot be decoded, OutputError where the file cannot be written.
     """
-    sheet = draw(Dataset(shards))
+    sheet = draw(Dataset(shards), options)
     try:
         sheet.save(paths.local(path))
     except (OSError, ValueError) as error:  # ValueError: a suffix that is none of an image
         raise OutputError(f"{path}: cannot be written ({error}): give a FILE.png") from error
 
 
-def draw(dataset: Dataset) -> Image.Image:
+def draw(dataset: Dataset, options: TransformOptions) -> Image.Image:
     """The contact sheet: a row for each image. Raises RecordError where the dataset has none, or one is damaged."""
     if not len(dataset):
         raise RecordError(f"{dataset.folder}: the dataset has no records")
@@ -66,7 +68,7 @@ def draw(dataset: Dataset) -> Image.Image:
     rows = []
     for number, record in zip(numbers, records, strict=True):
         try:
-            rows.append(_row(dataset, record, views_of(dataset, number, orders, size)))
+            rows.append(_row(dataset, record, views_of(dataset, number, orders, size, options)))
         except Exception as error:  # of ours, or of the decoder
             raise dataset.describe(number, error) from error
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)), "white")
@@ -82,43 +84,46 @@ def epoch_orders(dataset: Dataset) -> list[np.ndarray]:
     return [sampler.epoch_order(len(dataset), 0, epoch) for epoch in range(EPOCHS)]
 
 
-def views_of(dataset: Dataset, number: int, orders: list[np.ndarray], size: int) -> list[View]:
-    """The training views of record ``number``, ``size`` pixels a side, where each of the ``orders`` comes to it."""
-    record, found = dataset[number], []
+def views_of(
+    dataset: Dataset, number: int, orders: list[np.ndarray], size: int, options: TransformOptions
+) -> list[Shown]:
+    """What training shows of record ``number``, ``size`` pixels a side, where each of the ``orders`` comes to it."""
+    record, views = dataset[number], []
     for epoch, records in enumerate(orders):
         position = int(np.flatnonzero(records == number)[0])
-        draws = sampler.random_draws(0, epoch, position, 1)[0].tolist()
+        uniforms = sampler.random_draws(0, epoch, position, 1)[0].tolist()
+        view = augment.train_view(record.height, record.width, size, uniforms, options)
         pixels = np.empty((size, size, dataset.manifest.channels), np.uint8)
-        transforms.train_transform(record, draws, pixels)
-        region = augment.random_resized_crop(record.height, record.width, draws)
-        found.append(View(pixels, region, augment.is_flipped(draws)))
-    return found
+        transforms.render(record, view, pixels)
+        views.append(Shown(pixels, view))
+    return views
 
 
-def _row(dataset: Dataset, record: Record, shown: list[View]) -> Image.Image:
-    width = _GAP + _SOURCE + len(shown) * (_GAP + _CELL) + _GAP
+def _row(dataset: Dataset, record: Record, views: list[Shown]) -> Image.Image:
+    width = _GAP + _SOURCE + len(views) * (_GAP + _CELL) + _GAP
     row = Image.new("RGB", (width, _CELL + 3 * _LINE + _GAP), "white")
     pen, font = ImageDraw.Draw(row), ImageFont.load_default(_TEXT)
     name = f"{dataset.manifest.classes[record.label]}   {record.key}   {record.width} x {record.height}"
     pen.text((_GAP, _GAP // 2), _shortened(name), "black", font)
-    row.paste(_source(record, dataset.manifest.channels, shown), (_GAP, 2 * _LINE))
-    for i, view in enumerate(shown):
+    row.paste(_source(record, dataset.manifest.channels, views), (_GAP, 2 * _LINE))
+    for i, shown in enumerate(views):
         left = _GAP + _SOURCE + _GAP + i * (_CELL + _GAP)
-        row.paste(_enlarged(view.pixels), (left, 2 * _LINE))
+        row.paste(_enlarged(shown.pixels), (left, 2 * _LINE))
         pen.rectangle((left, 2 * _LINE, left + _CELL - 1, 2 * _LINE + _CELL - 1), None, _COLOURS[i], _FRAME)
-        words = f"epoch {i}" + (", flipped" if view.is_flipped else "")
-        pen.text((left, 2 * _LINE + _CELL + 2), words, "black", font)
+        caption = f"epoch {i}" + (", flipped" if shown.view.is_flipped else "")
+        pen.text((left, 2 * _LINE + _CELL + 2), caption, "black", font)
     return row
 
 
-def _source(record: Record, channels: int, shown: list[View]) -> Image.Image:
+def _source(record: Record, channels: int, views: list[Shown]) -> Image.Image:
     """The whole image in its box, with the regions that were shown."""
     image = _image(transforms.decode(record, channels))
     scale = min(_SOURCE / image.width, _CELL / image.height)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(image)
-    for (_, region, _), colour in zip(shown, _COLOURS, strict=True):
+    for shown, colour in zip(views, _COLOURS, strict=True):
+        region = shown.view.region
         left, top = region.left * scale, region.top * scale
         right, bottom = left + region.width * scale, top + region.height * scale
         box = (left, top, max(left, min(right, size[0]) - 1), max(top, min(bottom, size[1]) - 1))

@@ -51,7 +51,7 @@ def repair_shards(
         for name in (manifest.NAME, manifest.BUILD_NAME, quarantine.QUARANTINE):
             (folder / name).unlink(missing_ok=True)
         manifest.save(recipe, folder)
-        build.build_shards(src[0], folder, labels=src[1], **asdict(options))
+        build.build_shards(src[0], folder, **{**asdict(options), "labels": src[1]})
         return {name for name in (*damaged, manifest.NAME) if (folder / name).exists()}
     with resumable.writing(folder), resumable.exclusive_lock(folder) as lock:
         resumable.remove_leftovers(folder)
@@ -77,11 +77,8 @@ def repair_shards(
 
 def build_options(recipe: BuildConfig, count: int | None) -> BuildOptions:
     """The options of the build that a dataset came from, for ``count`` workers."""
-    quality = recipe.quality if recipe.quality is not None else 90
-    return BuildOptions(
-        recipe.format, recipe.shards, count, recipe.encoding, recipe.resize, quality, recipe.seed,
-        exif_orientation=recipe.exif_orientation,
-    )  # fmt: skip
+    given = {name: getattr(recipe, name) for name in plan.CONFIG_OPTIONS if getattr(recipe, name) is not None}
+    return BuildOptions(**given, workers=count)
 
 
 def _is_sound(folder: Path, shard: Shard) -> bool:

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from ingest import jpeg
 from ingest.errors import OptionError, OutputError
 from ingest.sampler import MAX_SEED
 from ingest.system import paths, progress, worker_pool
-from ingest.system.validation import validate_types
+from ingest.system.validation import Option, validate
 
 SIDES = (300, 600)
 """Shortest and longest side of a picture in pixels; ImageNet's average is about 400 x 350."""
@@ -136,23 +136,21 @@ PATTERNS: dict[str, Pattern] = {
 """Classes in the order in which ``--classes N`` takes them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SynthOptions:
     """How many classes and pictures, and the seed that they are drawn from."""
 
-    classes: int = 8
-    images: int = 2000
-    seed: int = 0
+    classes: Annotated[int, Option(help=f"2 to {len(PATTERNS)} (default: 8)")] = 8
+    images: Annotated[int, Option(help="every fifth for validation (default: 2000)")] = 2000
+    seed: Annotated[int, Option(low=0, high=MAX_SEED, help="another seed, other pictures (default: 0)")] = 0
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        validate_types(self)
+        validate(self)
         if not 2 <= self.classes <= len(PATTERNS):
             raise OptionError(f"{self.classes} classes: give 2 to {len(PATTERNS)}")
         if not self.classes * _VALIDATION_EVERY <= self.images <= 10_000_000:
             raise OptionError(f"{self.images} images: give at least {self.classes * _VALIDATION_EVERY}, five a class")
-        if not 0 <= self.seed <= MAX_SEED:
-            raise OptionError(f"seed {self.seed}: give 0 to {MAX_SEED}")
         worker_pool.num_workers(self.workers)
 
 

@@ -28,7 +28,7 @@ from ingest.dataset.record_check import check_record
 from ingest.errors import BadSampleError, IngestError, RecordError
 from ingest.loading import transforms
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.record import Record, _field, _varint, parse, serialize
 from ingest.system import paths
 from support.fuzz_jpegs import cut, fill, flip
@@ -179,7 +179,7 @@ def read_record(random: Generator) -> bool:
         record = parse(mutated_payload(choice(random, payloads(kind)), random))
         check_record(record, known)
         for draws in random.random((2, 44)).tolist():
-            transforms.train_transform(record, draws, np.empty((32, 32, known.channels), np.uint8))
+            transforms.train_transform(record, draws, np.empty((32, 32, known.channels), np.uint8), TransformOptions())
         transforms.eval_transform(record, np.empty((32, 32, known.channels), np.uint8))
         whole = transforms.decode(record, known.channels)
     except (RecordError, BadSampleError):
@@ -414,7 +414,10 @@ def streams(folder: Path, workers: int) -> list[list[np.ndarray]]:
         [
             array.copy()
             for batch in iter_batches(
-                folder, BatchOptions(3, training, image_size=32, workers=workers, epochs=1, crop=1.0)
+                folder,
+                LoaderOptions(
+                    batch_size=3, training=training, image_size=32, workers=workers, epochs=1, min_crop_area=1.0
+                ),
             )
             for array in batch
         ]

@@ -20,6 +20,7 @@ import simplejpeg
 from PIL import Image
 
 from ingest.loading import transforms
+from ingest.loading.options import TransformOptions
 from ingest.record import parse, serialize
 from support import jpeg_kinds as kinds
 from support.fuzzing import SECONDS, try_all
@@ -194,7 +195,7 @@ def pack_and_show(data: bytes, number: int, encoding: str) -> bool:
     from ingest.packing.options import BuildOptions
     from ingest.record import Sample
 
-    options = BuildOptions("tfrecord", **ENCODINGS[encoding])
+    options = BuildOptions(format="tfrecord", **ENCODINGS[encoding])
     try:
         made = make_record(Sample("key", 0, data), "class", options)
     except BadSampleError as error:
@@ -202,7 +203,7 @@ def pack_and_show(data: bytes, number: int, encoding: str) -> bool:
         return False
     record = parse(serialize(made.record))
     for draws in np.random.default_rng(number).random((3, 44)).tolist():
-        transforms.train_transform(record, draws, np.empty((64, 64, 3), np.uint8))
+        transforms.train_transform(record, draws, np.empty((64, 64, 3), np.uint8), TransformOptions())
     transforms.eval_transform(record, np.empty((64, 64, 3), np.uint8))
     if record.format == "JPEG":
         check_pixels(data, record, encoding == "keep" and (made.converted or "") in LOSSLESS)
