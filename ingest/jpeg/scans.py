@@ -70,7 +70,7 @@ class Coverage:
     def __init__(self, header: Header):
         self._is_progressive = header.frame in PROGRESSIVE
         # The position of the lowest bit that is known of each coefficient of each component.
-        self._known = [[_UNSEEN] * 64 for _ in range(header.channels)]
+        self._coef_bits = [[_UNSEEN] * 64 for _ in range(header.channels)]
 
     def note(self, scan: Scan) -> None:
         """Take account of a scan: it must go on where others ended. Raises OddScanError."""
@@ -82,22 +82,22 @@ class Coverage:
         before = {scan.high} if scan.high else {_UNSEEN, 0} if self._is_progressive else {_UNSEEN}
         band = slice(scan.first, scan.last + 1)
         for component in scan.members[:, 0].tolist():
-            require(before.issuperset(self._known[component][band]))
+            require(before.issuperset(self._coef_bits[component][band]))
             require(scan.first == 0 or self.has(component))
-            self._known[component][band] = [scan.low] * (band.stop - band.start)
+            self._coef_bits[component][band] = [scan.low] * (band.stop - band.start)
 
     def has(self, component: int) -> bool:
         """Whether anything is known of a component."""
-        return self._known[component][0] != _UNSEEN
+        return self._coef_bits[component][0] != _UNSEEN
 
     def check(self, had_end: bool) -> None:
         """Raise BadSampleError where a scan is missing, OddScanError where libjpeg smooths what there is."""
-        if not any(map(any, self._known)):
+        if not any(map(any, self._coef_bits)):
             return
-        if not had_end or not all(map(self.has, range(len(self._known)))):
+        if not had_end or not all(map(self.has, range(len(self._coef_bits)))):
             raise BadSampleError("not decodable to the end: it ends before its last scan")
         require(self._is_progressive)
-        if any(any(known[1:_SMOOTHED]) for known in self._known):
+        if any(any(bits[1:_SMOOTHED]) for bits in self._coef_bits):
             raise UnsupportedScanError("progressive without its last scans")
 
 
@@ -106,15 +106,15 @@ def check_scans(data: bytes, header: Header) -> None:
 
     One that is odd passes: that is for the decoder to judge.
     """
-    coverage, at = Coverage(header), len(START)
+    coverage, offset = Coverage(header), len(START)
     try:
-        while segment := next_segment(data, at):
-            at = segment.end
+        while segment := next_segment(data, offset):
+            offset = segment.end
             if segment.marker == EOI:
                 break
             if segment.marker == SOS:
                 coverage.note(read_scan(segment.payload, header))
-                at = next_marker(data, at)
+                offset = next_marker(data, offset)
         coverage.check(had_end=segment is not None)
     except UnsupportedScanError:
         return
