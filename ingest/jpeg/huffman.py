@@ -1,9 +1,9 @@
 """A JPEG's entropy-coded data to quantised coefficients and back, bit by bit and without loss (ITU-T T.81).
 
-    scan of bytes -> unstuff -> bits -> decode_scan -> coefficients -> symbolise -> symbols -> code -> scan of bytes
+    scan -> unstuff -> bits -> decode_scan -> coefficients -> to_symbols -> symbols -> encode_scan -> scan of bytes
 
-A sequential JPEG, which most are, goes straight from bits to symbols (resymbolise). All of this is compiled: there are
-more than 100,000 symbols in an image of 110 KB.
+A sequential JPEG, which most are, goes straight from bits to symbols (transcode_symbols). All of this is compiled:
+there are more than 100,000 symbols in an image of 110 KB.
 
 Coefficients are int16, 64 a block in zigzag order, component after component, each in rows of its blocks.
 """
@@ -38,7 +38,7 @@ _BIT_LENGTH = np.array([value.bit_length() for value in range(1 << 16)], np.uint
 
 _ZRL = 0xF0  # sixteen zeros; any other symbol of size zero ends a block, to libjpeg, too
 
-# Symbols as symbolise() gives them: the value's bits | symbol << 16 | table << 24, or a restart.
+# Symbols as to_symbols() gives them: the value's bits | symbol << 16 | table << 24, or a restart.
 _RESTART = np.uint32(1 << 31)
 
 
@@ -337,7 +337,8 @@ def to_symbols(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The symbols of one interleaved baseline scan that restarts every ``interval`` MCUs, and how often each occurs.
 
-    Returns uint32 [symbols] for code(), and int64 [4, 257]: DC and AC of the first component, DC and AC of the others.
+    Returns uint32 [symbols] for encode_scan(), and int64 [4, 257]: DC and AC of the first component, DC and AC of the
+    others.
     """
     histogram = np.zeros(4 * 257, np.int64)
     items = np.empty(len(coefficients) // 4 + 8192, np.uint32)
@@ -381,7 +382,7 @@ def transcode_symbols(
     bits: np.ndarray, bounds: np.ndarray, interval: int, members: np.ndarray, layout: np.ndarray, units: int,
     tables: np.ndarray, new_interval: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """What symbolise() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd.
+    """What to_symbols() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd.
 
     ``bounds[0, 0]`` becomes -1 where bytes are left behind the last MCU of a segment: one number more to keep and to
     return would make the loop 8 % slower.

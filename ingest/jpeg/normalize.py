@@ -168,7 +168,7 @@ def _jpeg_header(data: bytes) -> tuple[Header | None, bytes]:
 def _restarted(data: bytes, header: Header) -> NormalizedJpeg:
     """The JPEG of the same coefficients with restart markers, of which a reader can decode a region.
 
-    Raises OddScanError where there is none, BadSampleError where the file is not whole.
+    Raises UnsupportedScanError where there is none, BadSampleError where the file is not whole.
     """
     file = transcode(data, header)
     try:

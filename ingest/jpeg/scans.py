@@ -40,14 +40,17 @@ class Scan(NamedTuple):
 
     @property
     def mode(self) -> int:
-        """How entropy.decode_scan is to read a progressive scan."""
+        """How huffman.decode_scan is to read a progressive scan."""
         if self.first == 0:
             return huffman.DC_REFINE if self.high else huffman.DC_FIRST
         return huffman.AC_REFINE if self.high else huffman.AC_FIRST
 
 
 def read_scan(payload: bytes, header: Header) -> Scan:
-    """The scan that a segment SOS of this payload begins. Raises OddScanError where it is none that libjpeg takes."""
+    """The scan that a segment SOS of this payload begins.
+
+    Raises UnsupportedScanError where it is none that libjpeg takes.
+    """
     require(len(payload) > 4 and len(payload) == 4 + 2 * payload[0])
     names = [component.name for component in header.components]
     members: list[tuple[int, int, int]] = []
@@ -73,7 +76,7 @@ class Coverage:
         self._coef_bits = [[_UNSEEN] * 64 for _ in range(header.channels)]
 
     def note(self, scan: Scan) -> None:
-        """Take account of a scan: it must go on where others ended. Raises OddScanError."""
+        """Take account of a scan: it must go on where others ended. Raises UnsupportedScanError."""
         require(scan.first <= scan.last < 64 and scan.low < 14)
         require(scan.first == 0 or len(scan.members) == 1)
         require(not self._is_progressive or scan.first > 0 or scan.last == 0)
@@ -91,7 +94,7 @@ class Coverage:
         return self._coef_bits[component][0] != _UNSEEN
 
     def check(self, had_end: bool) -> None:
-        """Raise BadSampleError where a scan is missing, OddScanError where libjpeg smooths what there is."""
+        """Raise BadSampleError where a scan is missing, UnsupportedScanError where libjpeg smooths what there is."""
         if not any(map(any, self._coef_bits)):
             return
         if not had_end or not all(map(self.has, range(len(self._coef_bits)))):
@@ -121,6 +124,6 @@ def check_scans(data: bytes, header: Header) -> None:
 
 
 def require(condition: bool) -> None:
-    """Raise OddScanError if a condition does not hold."""
+    """Raise UnsupportedScanError if a condition does not hold."""
     if not condition:
         raise UnsupportedScanError

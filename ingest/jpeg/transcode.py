@@ -1,7 +1,7 @@
 """Any Huffman-coded JPEG to the baseline JPEG of the same coefficients, and so the same pixels, with restart markers.
 
 The markers cut the coded data into segments that can be decoded alone, so that a crop needs only the segments that
-cover it (see region.py). Application data that no decoder needs, such as EXIF, is left behind, and Huffman tables are
+cover it (see crop.py). Application data that no decoder needs, such as EXIF, is left behind, and Huffman tables are
 made anew for the image: of what the markers cost, the tables save a part.
 """
 
@@ -64,7 +64,7 @@ class Restarted(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """How an image is made of MCUs, and its components of blocks (see entropy.py for ``layout``)."""
+    """How an image is made of MCUs, and its components of blocks (see huffman.py for ``layout``)."""
 
     mcu_width: int
     mcus_a_row: int
@@ -83,8 +83,8 @@ class _Geometry(NamedTuple):
 def transcode(data: bytes, header: Header) -> Restarted:
     """Give a Huffman-coded JPEG of 8 bits restart markers, and the least sampling factors that say the same.
 
-    Raises OddScanError where its coded data are not plainly a sound JPEG's, BadSampleError where it ends before its
-    last scan, or decoders refuse it.
+    Raises UnsupportedScanError where its coded data are not plainly a sound JPEG's, BadSampleError where it ends before
+    its last scan, or decoders refuse it.
     """
     if len(data) > MAX_BYTES:
         raise UnsupportedScanError(f"over {MAX_BYTES >> 20} MiB")
