@@ -60,16 +60,18 @@ def index_bytes(records: int) -> int:
     return records * _INDEX.itemsize + _SEAL.size
 
 
-def encode_index(places: Iterator[RecordLocation]) -> bytes:
-    """The content of the index of records that lie there. Raises RecordError where one is too large for it."""
-    content = np.fromiter(map(_indexable, places), _INDEX).tobytes()
+def encode_index(locations: Iterator[RecordLocation]) -> bytes:
+    """The content of the index of records at ``locations``. Raises RecordError where one is too large for it."""
+    content = np.fromiter(map(_indexable, locations), _INDEX).tobytes()
     return content + _SEAL.pack(crc32c(content))
 
 
-def _indexable(place: RecordLocation) -> RecordLocation:
-    if place.size_bytes >= 2**32:
-        raise RecordError(f"byte {place.offset}: a record of {place.size_bytes} bytes, more than an index can say")
-    return place
+def _indexable(location: RecordLocation) -> RecordLocation:
+    if location.size_bytes >= 2**32:
+        raise RecordError(
+            f"byte {location.offset}: a record of {location.size_bytes} bytes, more than an index can say"
+        )
+    return location
 
 
 def decode_index(content: bytes) -> np.ndarray | None:

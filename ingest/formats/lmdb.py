@@ -4,8 +4,8 @@ Files are written by the library. They are read without it, because it belongs t
 ends that process where a page is damaged. What ``find`` needs to know of a file (lmdb.h and mdb.c, version 0.9):
 
     page 0 and 1   a header of 16 bytes and a snapshot each: magic, the page size, the tree's depth and root, a number
-    branch page    header, uint16 places of its nodes; a node's first 6 bytes are the number of a page below
-    leaf page      header, uint16 places; a node: uint32 size of the value, uint16 flags, uint16 size of the key, key,
+    branch page    header, uint16 offsets of its nodes; a node's first 6 bytes are the number of a page below
+    leaf page      header, uint16 offsets; a node: uint32 size of the value, uint16 flags, uint16 size of the key, key,
                    value; or, where it takes pages of its own, the number of the first, whose header it follows
 """
 
@@ -58,21 +58,21 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
 
 def find(data: memoryview) -> Iterator[RecordLocation]:
     """Where each payload lies, by the tree. Raises RecordError where it is damaged."""
-    snapshot, places = _places(data)
-    for start, size in places.tolist():
+    snapshot, locations = _locations(data)
+    for start, size in locations.tolist():
         yield RecordLocation(start, size, crc32c(data[start : start + size]))
-    if len(places) != snapshot.records:
+    if len(locations) != snapshot.records:
         raise RecordError("the next record is not in the tree, or not whole: a page is damaged, or the file cut short")
 
 
 def fits(data: memoryview, index: np.ndarray) -> bool:
     """Whether the payloads of ``index`` are those of the tree."""
     try:
-        snapshot, places = _places(data)
+        snapshot, locations = _locations(data)
     except RecordError:
         return False
-    found = np.stack([index["offset"].astype(np.int64), index["size"].astype(np.int64)], axis=1)
-    return len(places) == snapshot.records and np.array_equal(found, places)
+    indexed = np.stack([index["offset"].astype(np.int64), index["size"].astype(np.int64)], axis=1)
+    return len(locations) == snapshot.records and np.array_equal(indexed, locations)
 
 
 class _Snapshot(NamedTuple):
@@ -83,22 +83,22 @@ class _Snapshot(NamedTuple):
     number: int
 
 
-def _snapshot(data: memoryview, at: int) -> _Snapshot:
+def _snapshot(data: memoryview, offset: int) -> _Snapshot:
     try:
-        magic, page_bytes = struct.unpack_from("<I20xI", data, at + _HEADER_BYTES)
-        depth, records, root = struct.unpack_from("<6xH24xQQ", data, at + _HEADER_BYTES + 72)
-        (number,) = struct.unpack_from("<Q", data, at + _HEADER_BYTES + 128)
+        magic, page_bytes = struct.unpack_from("<I20xI", data, offset + _HEADER_BYTES)
+        depth, records, root = struct.unpack_from("<6xH24xQQ", data, offset + _HEADER_BYTES + 72)
+        (number,) = struct.unpack_from("<Q", data, offset + _HEADER_BYTES + 128)
     except struct.error as error:
         raise RecordError("the file is cut short: it is no LMDB") from error
     if magic != _MAGIC or page_bytes != mmap.PAGESIZE:
-        raise RecordError(f"byte {at}: the header is damaged, or the file is no LMDB of this machine's page size")
+        raise RecordError(f"byte {offset}: the header is damaged, or the file is no LMDB of this machine's page size")
     return _Snapshot(page_bytes, depth, records, root, number)
 
 
-def _places(data: memoryview) -> tuple[_Snapshot, np.ndarray]:
+def _locations(data: memoryview) -> tuple[_Snapshot, np.ndarray]:
     """The snapshot that holds, and where the payloads in its tree lie and their sizes, int64 [records, 2]; fewer than
     there should be where the tree is damaged, one more where it has more. Raises RecordError where there is none."""
-    snapshot = max((_snapshot(data, at) for at in (0, mmap.PAGESIZE)), key=lambda snapshot: snapshot.number)
+    snapshot = max((_snapshot(data, offset) for offset in (0, mmap.PAGESIZE)), key=lambda snapshot: snapshot.number)
     if snapshot.depth > _MAX_DEPTH or snapshot.records > min(MAX_RECORDS, len(data) // _MIN_NODE_BYTES):
         raise RecordError(f"a tree of {snapshot.depth} levels and {snapshot.records} records in {len(data)} bytes")
     if snapshot.root == _NO_PAGE or snapshot.depth == 0:
@@ -112,24 +112,24 @@ def _walk(data: np.ndarray, page_bytes: int, root: int, depth: int, records: int
     """Where the values below the page ``root`` begin, and their sizes, int64 [values, 2]; up to the first that is not
     sound: whose key is not its number, which ends behind the file, or whose page is no page or was met before. One more
     than ``records`` at most."""
-    found = np.empty((records + 1, 2), np.int64)
+    locations = np.empty((records + 1, 2), np.int64)
     pages = len(data) // page_bytes
     is_met = np.zeros(pages, np.bool_)
     # Of each level: its page's first byte, and which of the page's nodes is next.
     starts, nodes = np.zeros(depth, np.int64), np.zeros(depth, np.int64)
     if root >= pages:
-        return found[:0]
+        return locations[:0]
     starts[0], is_met[root] = root * page_bytes, True
     level, n, total = 0, 0, 0
     while level >= 0 and n <= records:
         page = starts[level]
         flags, lower = _number(data, page + 10, 2), _number(data, page + 12, 2)
-        at = _HEADER_BYTES + 2 * nodes[level]
-        if at + 2 > min(lower, page_bytes):
+        slot = _HEADER_BYTES + 2 * nodes[level]
+        if slot + 2 > min(lower, page_bytes):
             level -= 1
             continue
         nodes[level] += 1
-        node = _number(data, page + at, 2)
+        node = _number(data, page + slot, 2)
         if node + _NODE_BYTES > page_bytes:
             break
         node += page
@@ -153,9 +153,9 @@ def _walk(data: np.ndarray, page_bytes: int, root: int, depth: int, records: int
         total += size
         if start + size > len(data) or total > len(data):
             break
-        found[n] = start, size
+        locations[n] = start, size
         n += 1
-    return found[:n]
+    return locations[:n]
 
 
 @jit
@@ -171,11 +171,11 @@ def _is_key(data: np.ndarray, node: int, number: int) -> bool:
 
 
 @jit
-def _number(data: np.ndarray, at: int, size: int) -> int:
+def _number(data: np.ndarray, offset: int, size: int) -> int:
     """A little-endian number of ``size`` bytes; of eight, one that may be below zero."""
     result = np.int64(0)
     for i in range(size):
-        result |= np.int64(data[at + i]) << (8 * i)
+        result |= np.int64(data[offset + i]) << (8 * i)
     return result
 
 

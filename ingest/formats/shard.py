@@ -118,11 +118,11 @@ class _Fetched(Shard):
         return self.unchecked(i) if self._is_checked[i] else self._framed(i)
 
     def _framed(self, i: int) -> Buffer:
-        place, last = self.location(i), None
+        location, last = self.location(i), None
         for pause in (None,) if self.is_mapped else (*paths.pauses(), None):
-            frame = self._bytes(self._kind.frame(place))
-            payload = self._kind.framed(frame, place)
-            if payload is not None and crc32c(payload) == place.crc:
+            frame = self._bytes(self._kind.frame(location))
+            payload = self._kind.framed(frame, location)
+            if payload is not None and crc32c(payload) == location.crc:
                 self._is_checked[i] = self.is_mapped
                 return payload
             if pause is None or frame == last:
@@ -193,30 +193,32 @@ def find_faults(name: str, path: Path) -> Iterator[ShardFault]:
     """
     data = mapped(path)
     index = load_index(path, len(data))
-    known = [RecordLocation(*row) for row in index.tolist()] if index is not None else []
-    found = 0
+    indexed = [RecordLocation(*row) for row in index.tolist()] if index is not None else []
+    record = 0
     try:
-        for place in load(name).find(data):
-            expected = place if index is None else known[found] if found < len(known) else None
+        for location in load(name).find(data):
+            expected = location if index is None else indexed[record] if record < len(indexed) else None
             # A format without checksums says of damaged data what they are now.
-            if not _is_sound(data, place) or (expected and place[:2] == expected[:2] and not _is_sound(data, expected)):
-                yield ShardFault(found, place.offset, _WRONG_SUM)
-            elif place != expected:
-                yield ShardFault(found, place.offset, "its place or checksum is not what the index says")
-            found += 1
+            if not _is_sound(data, location) or (
+                expected and location[:2] == expected[:2] and not _is_sound(data, expected)
+            ):
+                yield ShardFault(record, location.offset, _WRONG_SUM)
+            elif location != expected:
+                yield ShardFault(record, location.offset, "its place or checksum is not what the index says")
+            record += 1
     except RecordError as error:
-        yield ShardFault(found, known[found].offset if found < len(known) else None, str(error))
+        yield ShardFault(record, indexed[record].offset if record < len(indexed) else None, str(error))
         # Behind a break in the structure only the index knows where records lie.
-        for i in range(found + 1, len(known)):
-            if not _is_sound(data, known[i]):
-                yield ShardFault(i, known[i].offset, _WRONG_SUM)
+        for i in range(record + 1, len(indexed)):
+            if not _is_sound(data, indexed[i]):
+                yield ShardFault(i, indexed[i].offset, _WRONG_SUM)
         return
-    if found < len(known):
-        yield ShardFault(found, known[found].offset, f"the index has {len(known)} records, the shard {found}")
+    if record < len(indexed):
+        yield ShardFault(record, indexed[record].offset, f"the index has {len(indexed)} records, the shard {record}")
 
 
-def _is_sound(data: memoryview, place: RecordLocation) -> bool:
-    return crc32c(data[place.offset : place.offset + place.size_bytes]) == place.crc
+def _is_sound(data: memoryview, location: RecordLocation) -> bool:
+    return crc32c(data[location.offset : location.offset + location.size_bytes]) == location.crc
 
 
 def rewrite_index(name: str, path: Path) -> bool:

@@ -25,7 +25,7 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8
 
-_BEFORE = _LENGTH.size + _CRC.size
+_HEADER_BYTES = _LENGTH.size + _CRC.size
 """Bytes of a record before its payload."""
 
 
@@ -41,39 +41,39 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
 
 def find(data: memoryview) -> Iterator[RecordLocation]:
     """Where each payload lies. Raises RecordError where the records do not follow one another to the end."""
-    at = 0
-    while at < len(data):
-        start = at + _BEFORE
-        length = data[at : at + _LENGTH.size]
-        if start > len(data) or _CRC.unpack_from(data, at + _LENGTH.size)[0] != _masked(crc32c(length)):
-            raise RecordError(f"byte {at}: its length is damaged, or the file is cut short")
+    offset = 0
+    while offset < len(data):
+        start = offset + _HEADER_BYTES
+        length = data[offset : offset + _LENGTH.size]
+        if start > len(data) or _CRC.unpack_from(data, offset + _LENGTH.size)[0] != _masked(crc32c(length)):
+            raise RecordError(f"byte {offset}: its length is damaged, or the file is cut short")
         end = start + _LENGTH.unpack(length)[0]
         if end + _CRC.size > len(data):
-            raise RecordError(f"byte {at}: the file is cut short: it ends before the record does")
+            raise RecordError(f"byte {offset}: the file is cut short: it ends before the record does")
         yield RecordLocation(start, end - start, _unmasked(_CRC.unpack_from(data, end)[0]))
-        at = end + _CRC.size
+        offset = end + _CRC.size
 
 
 def fits(data: Sized, index: np.ndarray) -> bool:
     """Whether the payloads of ``index`` lie as records do, from the file's first byte to its last."""
-    starts = index["offset"].astype(np.int64) - _BEFORE
+    starts = index["offset"].astype(np.int64) - _HEADER_BYTES
     ends = index["offset"].astype(np.int64) + index["size"] + _CRC.size
     return bool(np.array_equal(np.append(starts, len(data)), np.append(0, ends)))
 
 
-def frame(place: RecordLocation) -> slice:
-    """The bytes of a record of which ``place`` says where the payload is."""
-    start = max(0, place.offset - _BEFORE)
-    return slice(start, place.offset + place.size_bytes + _CRC.size)
+def frame(location: RecordLocation) -> slice:
+    """The bytes of a record of which ``location`` says where the payload is."""
+    start = max(0, location.offset - _HEADER_BYTES)
+    return slice(start, location.offset + location.size_bytes + _CRC.size)
 
 
-def framed(data: Buffer, place: RecordLocation) -> Buffer | None:
-    """The payload in the bytes of a record, or None where they are none whose payload is at ``place``."""
-    length = _LENGTH.pack(place.size_bytes)
-    before = length + _CRC.pack(_masked(crc32c(length)))
-    if len(data) != _BEFORE + place.size_bytes + _CRC.size or data[:_BEFORE] != before:
+def framed(data: Buffer, location: RecordLocation) -> Buffer | None:
+    """The payload in the bytes of a record, or None where they are none whose payload is at ``location``."""
+    length = _LENGTH.pack(location.size_bytes)
+    header = length + _CRC.pack(_masked(crc32c(length)))
+    if len(data) != _HEADER_BYTES + location.size_bytes + _CRC.size or data[:_HEADER_BYTES] != header:
         return None
-    return data[_BEFORE : -_CRC.size] if data[-_CRC.size :] == _CRC.pack(_masked(place.crc)) else None
+    return data[_HEADER_BYTES : -_CRC.size] if data[-_CRC.size :] == _CRC.pack(_masked(location.crc)) else None
 
 
 def _masked(crc: int) -> int:

@@ -131,26 +131,26 @@ def _copy(data: np.ndarray, start: int, out: np.ndarray, to: int, size: int) -> 
 def _read_head(data: np.ndarray, scan: int) -> tuple[int, int, int, int]:
     """Where SOF is, the restart interval, and MCUs' height and width in blocks; zeros where there is no such thing."""
     frame, interval, h, v = 0, 0, 1, 1
-    at = 2
-    while at + 12 <= scan:
-        marker = data[at + 1]
-        if data[at] != 0xFF:
+    offset = 2
+    while offset + 12 <= scan:
+        marker = data[offset + 1]
+        if data[offset] != 0xFF:
             return 0, 0, 1, 1
         if marker == 0xC0 or marker == 0xC1:
-            frame = at
-            if data[at + 9] > 1:  # components; the scan of a single one has a block an MCU
-                h, v = max(1, np.int64(data[at + 11] >> 4)), max(1, np.int64(data[at + 11] & 15))
+            frame = offset
+            if data[offset + 9] > 1:  # components; the scan of a single one has a block an MCU
+                h, v = max(1, np.int64(data[offset + 11] >> 4)), max(1, np.int64(data[offset + 11] & 15))
         elif marker == 0xDD:
-            interval = _uint16(data, at + 4)
-        at += 2 + _uint16(data, at + 2)
+            interval = _uint16(data, offset + 4)
+        offset += 2 + _uint16(data, offset + 2)
     return frame, interval, h, v
 
 
 @jit
-def _uint16(data: np.ndarray, at: int) -> int:
-    return np.int64(data[at]) << 8 | np.int64(data[at + 1])
+def _uint16(data: np.ndarray, offset: int) -> int:
+    return np.int64(data[offset]) << 8 | np.int64(data[offset + 1])
 
 
 @jit
-def _put_uint16(out: np.ndarray, at: int, value: int) -> None:
-    out[at], out[at + 1] = value >> 8, value & 0xFF
+def _put_uint16(out: np.ndarray, offset: int, value: int) -> None:
+    out[offset], out[offset + 1] = value >> 8, value & 0xFF

@@ -1,9 +1,9 @@
 """A JPEG's entropy-coded data to quantised coefficients and back, bit by bit and without loss (ITU-T T.81).
 
-    scan of bytes -> unstuff -> bits -> decode_scan -> coefficients -> symbolise -> symbols -> code -> scan of bytes
+    scan -> unstuff -> bits -> decode_scan -> coefficients -> to_symbols -> symbols -> encode_scan -> scan of bytes
 
-A sequential JPEG, which most are, goes straight from bits to symbols (resymbolise). All of this is compiled: there are
-more than 100,000 symbols in an image of 110 KB.
+A sequential JPEG, which most are, goes straight from bits to symbols (transcode_symbols). All of this is compiled:
+there are more than 100,000 symbols in an image of 110 KB.
 
 Coefficients are int16, 64 a block in zigzag order, component after component, each in rows of its blocks.
 """
@@ -27,88 +27,89 @@ ODD, SOUND, STRAY = range(3)
 # interleaved scan holds is filled up to whole MCUs, a scan of one component is not.
 H, V, STRIDE, REAL_WIDTH, REAL_HEIGHT, FIRST = range(6)
 
-_LOOK = 10  # bits of code that are looked up in one step; nearly all codes in a photograph are shorter
-_TAIL = 512  # more bytes than any block takes: reading one never leaves the array
+_LOOKAHEAD = 10  # bits of code that are looked up in one step; nearly all codes in a photograph are shorter
+_PADDING = 512  # more bytes than any block takes: reading one never leaves the array
 
 # Where in the array of a table its parts begin.
-_LIMIT, _DELTA, _SYMBOLS = 1 << _LOOK, (1 << _LOOK) + 17, (1 << _LOOK) + 34
+_LIMIT, _DELTA, _SYMBOLS = 1 << _LOOKAHEAD, (1 << _LOOKAHEAD) + 17, (1 << _LOOKAHEAD) + 34
 TABLE = _SYMBOLS + 256
 
 _BIT_LENGTH = np.array([value.bit_length() for value in range(1 << 16)], np.uint8)
 
 _ZRL = 0xF0  # sixteen zeros; any other symbol of size zero ends a block, to libjpeg, too
 
-# Symbols as symbolise() gives them: the value's bits | symbol << 16 | table << 24, or a restart.
+# Symbols as to_symbols() gives them: the value's bits | symbol << 16 | table << 24, or a restart.
 _RESTART = np.uint32(1 << 31)
 
 
 @jit
-def unstuff(data: np.ndarray, at: int, most: int) -> tuple[np.ndarray, np.ndarray, int, bool]:
-    """The bits of a scan that begins at byte ``at``: without stuffing, cut at its restart markers.
+def unstuff(data: np.ndarray, offset: int, most: int) -> tuple[np.ndarray, np.ndarray, int, bool]:
+    """The bits of a scan that begins at byte ``offset``: without stuffing, cut at its restart markers.
 
     Returns the bytes, uint8; where each of at most ``most`` segments starts and ends among them, int64 [segments, 2];
     the position of the marker that ends the scan, or of the end of the data; and whether there are markers below FFC0
     before one of a restart. They mean nothing: what lies between one of them and the next marker is no data.
     """
     n = len(data)
-    clean = np.zeros(n - at + 8 * most + _TAIL, np.uint8)
+    clean = np.zeros(n - offset + 8 * most + _PADDING, np.uint8)
     bounds = np.zeros((most, 2), np.int64)
     segment, to, stop, has_stray = 0, 0, -1, False
-    while at < n:
-        byte = data[at]
+    while offset < n:
+        byte = data[offset]
         if byte != 0xFF:
             clean[to] = byte
             to += 1
-            at += 1
+            offset += 1
             continue
-        following = data[at + 1] if at + 1 < n else 0xD9
+        following = data[offset + 1] if offset + 1 < n else 0xD9
         if following == 0:
             clean[to] = 0xFF
             to += 1
-            at += 2
+            offset += 2
         elif following == 0xFF:
-            if at + 2 < n and data[at + 2] == 0:
+            if offset + 2 < n and data[offset + 2] == 0:
                 break  # no fill byte, which stands before a marker; libjpeg-turbo spoils a block here: it is to decide
-            at += 1
+            offset += 1
         elif following == 0xD0 + (segment & 7) and segment + 1 < most:
             bounds[segment, 1] = to if stop < 0 else stop
             segment += 1
             to += 8
             bounds[segment, 0] = to
             stop = -1
-            at += 2
+            offset += 2
         elif following < 0xC0 and segment + 1 < most:
             stop = to if stop < 0 else stop
             has_stray = True
-            at += 2
+            offset += 2
         else:
             break
     bounds[segment, 1] = to if stop < 0 else stop
-    return clean, bounds[: segment + 1], at, has_stray
+    return clean, bounds[: segment + 1], offset, has_stray
 
 
 @jit
 def build_decode_table(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray) -> bool:
     """Fill int32 [TABLE] to decode with a Huffman table of ``counts`` codes of each length 1 to 16 (annex C).
 
-    First, for short codes, (length with value) << 16 | length << 8 | symbol, indexed by the next ``_LOOK`` bits, or 0;
-    then, for each length 0 to 16, the first 16 bits that are beyond its codes; what to add to a code of that length to
-    have its place among the symbols; and the symbols. False where there are more codes than fit in their lengths.
+    First, for short codes, (length with value) << 16 | length << 8 | symbol, indexed by the next ``_LOOKAHEAD`` bits,
+    or 0; then, for each length 0 to 16, the first 16 bits that are beyond its codes; what to add to a code of that
+    length to have its index among the symbols; and the symbols. False where there are more codes than fit in their
+    lengths.
     """
     table[:] = 0
-    code, place = 0, 0
+    code, index = 0, 0
     for length in range(1, 17):
-        table[_DELTA + length] = place - code
+        table[_DELTA + length] = index - code
         if code + counts[length - 1] >= 1 << length:  # the code of all ones must not be used (C.2)
             return False
         for _ in range(counts[length - 1]):
-            if length <= _LOOK:
-                shift = _LOOK - length
-                total = length + (symbols[place] & 15)
-                table[code << shift : (code + 1) << shift] = total << 16 | length << 8 | symbols[place]
-            table[_SYMBOLS + place] = symbols[place]
+            if length <= _LOOKAHEAD:
+                shift = _LOOKAHEAD - length
+                total = length + (symbols[index] & 15)
+                table[code << shift : (code + 1) << shift] = total << 16 | length << 8 | symbols[index]
+            table[_SYMBOLS + index] = symbols[index]
             code += 1
-            place += 1
+            index += 1
         table[_LIMIT + length] = code << (16 - length)
         code <<= 1
     return True
@@ -127,16 +128,16 @@ def decode_scan(
     scan's components: its row in ``layout``, and where in ``tables`` its DC and its AC table begin.
     """
     predictions = np.zeros(len(layout), np.int64)
-    segment, at, end, run, found = -1, 0, 0, 0, SOUND
+    segment, position, end, run, outcome = -1, 0, 0, 0, SOUND
     low = band[2]
     for unit in range(units):
         if unit % interval == 0:
             segment += 1
             if segment == len(bounds):
                 return ODD
-            if end - at > 7:
-                found = STRAY
-            at, end, run = bounds[segment, 0] * 8, bounds[segment, 1] * 8, 0
+            if end - position > 7:
+                outcome = STRAY
+            position, end, run = bounds[segment, 0] * 8, bounds[segment, 1] * 8, 0
             predictions[:] = 0
         for member in range(len(members)):
             component, dc, ac = members[member, 0], members[member, 1], members[member, 2]
@@ -151,27 +152,27 @@ def decode_scan(
                 for x in range(h):
                     out = (corner + y * stride + x) * 64
                     if mode <= DC_FIRST:
-                        at, size = _symbol(bits, at, tables, dc)
+                        position, size = _symbol(bits, position, tables, dc)
                         if size > 15:
                             return ODD
-                        at, value = _value(bits, at, size)
+                        position, value = _value(bits, position, size)
                         predictions[component] += value
                         value = predictions[component] << low
                         if not -32768 <= value <= 32767:
                             return ODD
                         coefficients[out] = value
                     if mode == SEQUENTIAL:
-                        at = _ac(bits, at, tables, ac, coefficients, out)
+                        position = _ac(bits, position, tables, ac, coefficients, out)
                     elif mode == DC_REFINE:
-                        coefficients[out] |= (_peek(bits, at) >> 24) << low
-                        at += 1
+                        coefficients[out] |= (_peek(bits, position) >> 24) << low
+                        position += 1
                     elif mode == AC_FIRST:
-                        at, run = _ac_first(bits, at, tables, ac, coefficients, out, band, run)
+                        position, run = _ac_first(bits, position, tables, ac, coefficients, out, band, run)
                     elif mode == AC_REFINE:
-                        at, run = _ac_refine(bits, at, tables, ac, coefficients, out, band, run)
-                    if at > end:
+                        position, run = _ac_refine(bits, position, tables, ac, coefficients, out, band, run)
+                    if position > end:
                         return ODD
-    return STRAY if end - at > 7 else found
+    return STRAY if end - position > 7 else outcome
 
 
 @jit_inline
@@ -181,129 +182,129 @@ def _past_end(bits: np.ndarray) -> int:
 
 
 @jit_inline
-def _word(bits: np.ndarray, at: int) -> int:
-    """At least 25 bits from bit ``at``, as the first of an uint32."""
-    i = U(at >> 3)
+def _word(bits: np.ndarray, position: int) -> int:
+    """At least 25 bits from bit ``position``, as the first of an uint32."""
+    i = U(position >> 3)
     word = (
         np.uint32(bits[i]) << U32(24) | np.uint32(bits[i + U(1)]) << U32(16)
         | np.uint32(bits[i + U(2)]) << U32(8) | np.uint32(bits[i + U(3)])
     )  # fmt: skip
-    return np.uint32(word << U32(at & 7))
+    return np.uint32(word << U32(position & 7))
 
 
 @jit_inline
-def _peek(bits: np.ndarray, at: int) -> int:
-    """The 25 bits from bit ``at``."""
-    return np.int64(_word(bits, at) >> U32(7))
+def _peek(bits: np.ndarray, position: int) -> int:
+    """The 25 bits from bit ``position``."""
+    return np.int64(_word(bits, position) >> U32(7))
 
 
 @jit
-def _symbol(bits: np.ndarray, at: int, tables: np.ndarray, table: int) -> tuple[int, int]:
+def _symbol(bits: np.ndarray, position: int, tables: np.ndarray, table: int) -> tuple[int, int]:
     """Where the next Huffman code ends, and its symbol; beyond all data where there is no such code."""
-    window = _peek(bits, at)
-    entry = np.int64(tables[U(table + (window >> (25 - _LOOK)))])
+    window = _peek(bits, position)
+    entry = np.int64(tables[U(table + (window >> (25 - _LOOKAHEAD)))])
     if entry:
-        return at + ((entry >> 8) & 0xFF), entry & 0xFF
+        return position + ((entry >> 8) & 0xFF), entry & 0xFF
     window >>= 9
-    for length in range(_LOOK + 1, 17):
+    for length in range(_LOOKAHEAD + 1, 17):
         if window < tables[table + _LIMIT + length]:
-            place = (window >> (16 - length)) + tables[table + _DELTA + length]
-            return at + length, np.int64(tables[table + _SYMBOLS + place])
+            index = (window >> (16 - length)) + tables[table + _DELTA + length]
+            return position + length, np.int64(tables[table + _SYMBOLS + index])
     return _past_end(bits), 0
 
 
 @jit_inline
-def _value(bits: np.ndarray, at: int, size: int) -> tuple[int, int]:
+def _value(bits: np.ndarray, position: int, size: int) -> tuple[int, int]:
     """Where the next ``size`` bits end, and the number they stand for (F.2.2.1, EXTEND)."""
     if size == 0:
-        return at, 0
-    value = _peek(bits, at) >> (25 - size)
+        return position, 0
+    value = _peek(bits, position) >> (25 - size)
     if value < 1 << (size - 1):
         value += 1 - (1 << size)
-    return at + size, value
+    return position + size, value
 
 
 @jit_inline
-def _symbol_and_value(bits: np.ndarray, at: int, tables: np.ndarray, table: int) -> tuple[int, int, int]:
+def _symbol_and_value(bits: np.ndarray, position: int, tables: np.ndarray, table: int) -> tuple[int, int, int]:
     """Where the next Huffman code and the value behind it end, the symbol, and the value's bits."""
-    word = _word(bits, at)
-    entry = np.int64(tables[U(table) + U(word >> U32(32 - _LOOK))])
+    word = _word(bits, position)
+    entry = np.int64(tables[U(table) + U(word >> U32(32 - _LOOKAHEAD))])
     if entry:
         # A code of at most 10 bits and a value of at most 15: all of it is in the word.
         symbol, length, total = entry & 0xFF, (entry >> 8) & 0xFF, entry >> 16
         value = np.uint32(word << U32(length))
     else:
-        at, symbol = _symbol(bits, at, tables, table)
-        value, total = _word(bits, at), symbol & 15
-    return at + total, symbol, np.int64(U(value) >> U(32 - (symbol & 15)))
+        position, symbol = _symbol(bits, position, tables, table)
+        value, total = _word(bits, position), symbol & 15
+    return position + total, symbol, np.int64(U(value) >> U(32 - (symbol & 15)))
 
 
 @jit_inline
-def _ac(bits: np.ndarray, at: int, tables: np.ndarray, table: int, coefficients: np.ndarray, out: int) -> int:
+def _ac(bits: np.ndarray, position: int, tables: np.ndarray, table: int, coefficients: np.ndarray, out: int) -> int:
     k = 1
-    while k < 64 and at < _past_end(bits):
-        at, symbol, value = _symbol_and_value(bits, at, tables, table)
+    while k < 64 and position < _past_end(bits):
+        position, symbol, value = _symbol_and_value(bits, position, tables, table)
         size = symbol & 15
         if size == 0 and symbol != _ZRL:
             break
         k += symbol >> 4
         if size:
             if k > 63:
-                at = _past_end(bits)
+                position = _past_end(bits)
             else:
                 coefficients[U(out + k)] = value if value >> (size - 1) else value + 1 - (1 << size)
         k += 1
-    return at
+    return position
 
 
 @jit
-def _ac_first(bits: np.ndarray, at: int, tables: np.ndarray, table: int, coefficients: np.ndarray, out: int,
+def _ac_first(bits: np.ndarray, position: int, tables: np.ndarray, table: int, coefficients: np.ndarray, out: int,
               band: tuple[int, int, int], run: int) -> tuple[int, int]:  # fmt: skip
     if run:
-        return at, run - 1
+        return position, run - 1
     k, last, low = band
     while k <= last:
-        at, symbol = _symbol(bits, at, tables, table)
-        if at >= _past_end(bits):
-            return at, 0
+        position, symbol = _symbol(bits, position, tables, table)
+        if position >= _past_end(bits):
+            return position, 0
         zeros, size = symbol >> 4, symbol & 15
         if size == 0 and zeros < 15:
             # This block, and the next 2**zeros - 1 and some more, have no more coefficients in this band.
-            run = (1 << zeros) - 1 + (_peek(bits, at) >> (25 - zeros))
-            return at + zeros, run
+            run = (1 << zeros) - 1 + (_peek(bits, position) >> (25 - zeros))
+            return position + zeros, run
         k += zeros
         if size:
             if k > last:
                 return _past_end(bits), 0
-            at, value = _value(bits, at, size)
+            position, value = _value(bits, position, size)
             coefficients[out + k] = value << low
         k += 1
-    return at, 0
+    return position, 0
 
 
 @jit
-def _ac_refine(bits: np.ndarray, at: int, tables: np.ndarray, table: int, coefficients: np.ndarray, out: int,
+def _ac_refine(bits: np.ndarray, position: int, tables: np.ndarray, table: int, coefficients: np.ndarray, out: int,
                band: tuple[int, int, int], run: int) -> tuple[int, int]:  # fmt: skip
     k, last, low = band
     bit = 1 << low
     while run == 0 and k <= last:
-        at, symbol = _symbol(bits, at, tables, table)
-        if at >= _past_end(bits):
-            return at, 0
+        position, symbol = _symbol(bits, position, tables, table)
+        if position >= _past_end(bits):
+            return position, 0
         zeros, size, new = symbol >> 4, symbol & 15, 0
         if size == 0 and zeros < 15:
-            run = (1 << zeros) + (_peek(bits, at) >> (25 - zeros))
-            at += zeros
+            run = (1 << zeros) + (_peek(bits, position) >> (25 - zeros))
+            position += zeros
             break
         if size > 1:
             return _past_end(bits), 0
         if size:
-            new = bit if _peek(bits, at) >> 24 else -bit
-            at += 1
+            new = bit if _peek(bits, position) >> 24 else -bit
+            position += 1
         # Over as many coefficients that are still zero; those that are not have a bit of correction each.
         while k <= last:
             if coefficients[out + k]:
-                at = _correct(bits, at, coefficients, out + k, bit)
+                position = _correct(bits, position, coefficients, out + k, bit)
             elif zeros == 0:
                 break
             else:
@@ -318,16 +319,16 @@ def _ac_refine(bits: np.ndarray, at: int, tables: np.ndarray, table: int, coeffi
         run -= 1
         while k <= last:
             if coefficients[out + k]:
-                at = _correct(bits, at, coefficients, out + k, bit)
+                position = _correct(bits, position, coefficients, out + k, bit)
             k += 1
-    return at, run
+    return position, run
 
 
 @jit_inline
-def _correct(bits: np.ndarray, at: int, coefficients: np.ndarray, i: int, bit: int) -> int:
-    if _peek(bits, at) >> 24 and not coefficients[i] & bit:
+def _correct(bits: np.ndarray, position: int, coefficients: np.ndarray, i: int, bit: int) -> int:
+    if _peek(bits, position) >> 24 and not coefficients[i] & bit:
         coefficients[i] += bit if coefficients[i] > 0 else -bit
-    return at + 1
+    return position + 1
 
 
 @jit
@@ -336,7 +337,8 @@ def to_symbols(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The symbols of one interleaved baseline scan that restarts every ``interval`` MCUs, and how often each occurs.
 
-    Returns uint32 [symbols] for code(), and int64 [4, 257]: DC and AC of the first component, DC and AC of the others.
+    Returns uint32 [symbols] for encode_scan(), and int64 [4, 257]: DC and AC of the first component, DC and AC of the
+    others.
     """
     histogram = np.zeros(4 * 257, np.int64)
     items = np.empty(len(coefficients) // 4 + 8192, np.uint32)
@@ -380,7 +382,7 @@ def transcode_symbols(
     bits: np.ndarray, bounds: np.ndarray, interval: int, members: np.ndarray, layout: np.ndarray, units: int,
     tables: np.ndarray, new_interval: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """What symbolise() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd.
+    """What to_symbols() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd.
 
     ``bounds[0, 0]`` becomes -1 where bytes are left behind the last MCU of a segment: one number more to keep and to
     return would make the loop 8 % slower.
@@ -389,15 +391,15 @@ def transcode_symbols(
     # No symbol has less than a bit; of so much memory most is never touched.
     items = np.empty(8 * len(bits) + units // new_interval, np.uint32)
     read, written = np.zeros(len(layout), np.int64), np.zeros(len(layout), np.int64)
-    segment, at, end, n = -1, 0, 0, 0
+    segment, position, end, n = -1, 0, 0, 0
     for unit in range(units):
         if unit % interval == 0:
             segment += 1
             if segment == len(bounds):
                 return items[:0], histogram.reshape(4, 257)
-            if end - at > 7:
+            if end - position > 7:
                 bounds[0, 0] = -1
-            at, end = bounds[segment, 0] * 8, bounds[segment, 1] * 8
+            position, end = bounds[segment, 0] * 8, bounds[segment, 1] * 8
             read[:] = 0
         if unit and unit % new_interval == 0:
             items[n] = _RESTART
@@ -407,24 +409,24 @@ def transcode_symbols(
             component, dc, ac = members[member, 0], members[member, 1], members[member, 2]
             table = 3 if component else 1
             for _ in range(layout[component, H] * layout[component, V]):
-                at, size = _symbol(bits, at, tables, dc)
+                position, size = _symbol(bits, position, tables, dc)
                 if size > 15:
                     return items[:0], histogram.reshape(4, 257)
-                at, value = _value(bits, at, size)
+                position, value = _value(bits, position, size)
                 read[component] += value
                 n = _item(items, n, histogram, table - 1, 0, read[component] - written[component])
                 written[component] = read[component]
                 k = 1
-                while k < 64 and at <= end:
-                    at, symbol, value = _symbol_and_value(bits, at, tables, ac)
+                while k < 64 and position <= end:
+                    position, symbol, value = _symbol_and_value(bits, position, tables, ac)
                     items[U(n)] = value | symbol << 16 | table << 24
                     histogram[U(257 * table + symbol)] += 1
                     n += 1
                     size = symbol & 15
                     k = k + (symbol >> 4) + 1 if size or symbol == _ZRL else 64
-                if at > end or (k > 64 and size):
+                if position > end or (k > 64 and size):
                     return items[:0], histogram.reshape(4, 257)
-    if end - at > 7:
+    if end - position > 7:
         bounds[0, 0] = -1
     return items[:n], histogram.reshape(4, 257)
 
@@ -517,13 +519,13 @@ def encode_scan(
     """
     codes, lengths = np.zeros(4 * 256, np.int64), np.zeros(4 * 256, np.int64)
     for table in range(4):
-        value, place = 0, 0
+        value, index = 0, 0
         for length in range(1, 17):
             for _ in range(counts[table, length - 1]):
-                codes[256 * table + symbols[table, place]] = value
-                lengths[256 * table + symbols[table, place]] = length
+                codes[256 * table + symbols[table, index]] = value
+                lengths[256 * table + symbols[table, index]] = length
                 value += 1
-                place += 1
+                index += 1
             value <<= 1
     total, restarts = 0, len(items)
     for table in range(4):
@@ -544,9 +546,9 @@ def encode_scan(
             segment += 1
             offsets[segment] = to
             continue
-        place, size = np.int64(item >> 16), np.int64(item >> 16 & 15)
-        length = np.int64(lengths[U(place)])
-        accumulator = accumulator << (length + size) | codes[U(place)] << size | np.int64(item & 0xFFFF)
+        index, size = np.int64(item >> 16), np.int64(item >> 16 & 15)
+        length = np.int64(lengths[U(index)])
+        accumulator = accumulator << (length + size) | codes[U(index)] << size | np.int64(item & 0xFFFF)
         waiting += length + size
         if waiting >= 32:
             waiting -= 32

@@ -66,7 +66,7 @@ class Header(NamedTuple):
     """What stands before a JPEG's first scan, of ``scan_channels`` components, whose data begin at byte ``scan``.
 
     ``frame`` is the SOF marker, ``adobe`` the payload of Adobe's segment or None; both it and JFIF's tell decoders how
-    colours are coded. ``adobe_at`` is where that payload stands, ``exif`` the first segment of EXIF's, or nothing.
+    colours are coded. ``adobe_offset`` is where that payload stands, ``exif`` the first segment of EXIF's, or nothing.
     """
 
     frame: int
@@ -76,7 +76,7 @@ class Header(NamedTuple):
     components: tuple[Component, ...]
     has_jfif: bool
     adobe: bytes | None
-    adobe_at: int
+    adobe_offset: int
     exif: bytes
     has_restarts: bool
     scan_channels: int
@@ -98,23 +98,23 @@ class Header(NamedTuple):
         return self.adobe[11] if self.adobe else None
 
 
-def next_segment(data: bytes, at: int) -> Segment | None:
-    """The first segment from byte ``at`` on, or None where the data end before it does.
+def next_segment(data: bytes, offset: int) -> Segment | None:
+    """The first segment from byte ``offset`` on, or None where the data end before it does.
 
     Stray bytes before it are passed over, as decoders do. Raises BadSampleError where the marker is one at which they
     end: another start of an image, or one that they do not know.
     """
     stray = 0
-    while (found := data.find(b"\xff", at)) >= 0 and found + 2 <= len(data):
-        stray += found - at
-        at, marker = found + 2, data[found + 1]
+    while (start := data.find(b"\xff", offset)) >= 0 and start + 2 <= len(data):
+        stray += start - offset
+        offset, marker = start + 2, data[start + 1]
         if marker in _KNOWN:
-            end = at + max(2, int.from_bytes(data[at : at + 2], "big"))
-            return Segment(marker, data[at + 2 : end], end, stray) if end <= len(data) else None
+            end = offset + max(2, int.from_bytes(data[offset : offset + 2], "big"))
+            return Segment(marker, data[offset + 2 : end], end, stray) if end <= len(data) else None
         if marker == EOI:
-            return Segment(EOI, b"", at, stray)
+            return Segment(EOI, b"", offset, stray)
         if marker == 0xFF:  # a fill byte
-            at -= 1
+            offset -= 1
         elif marker == 0:
             stray += 2
         elif marker not in _NO_PAYLOAD:
@@ -130,19 +130,19 @@ def _refusal(marker: int) -> str:
     return f"a JPEG with a marker that decoders do not know (FF{marker:02X})"
 
 
-def next_marker(data: bytes, at: int) -> int:
-    """Where the marker stands that ends the coded data from byte ``at`` on; the end of ``data`` where none does."""
-    found = _MARKER.search(data, at)
-    return found.start() if found else len(data)
+def next_marker(data: bytes, offset: int) -> int:
+    """Where the marker stands that ends the coded data from byte ``offset`` on; the end of ``data`` where none does."""
+    match = _MARKER.search(data, offset)
+    return match.start() if match else len(data)
 
 
 def read_header(data: bytes) -> Header:
     """The header of a JPEG. Raises BadSampleError where there is none, or the image would have too many pixels."""
-    frame, has_jfif, adobe, adobe_at, exif = None, False, None, 0, b""
+    frame, has_jfif, adobe, adobe_offset, exif = None, False, None, 0, b""
     has_restarts, scan_channels = False, 0
-    at, scan = len(START), len(data)
-    while segment := next_segment(data, at):
-        marker, payload, at, _ = segment
+    offset, scan = len(START), len(data)
+    while segment := next_segment(data, offset):
+        marker, payload, offset, _ = segment
         if marker in FRAMES:
             check_single_frame(frame)
             frame = segment
@@ -151,11 +151,11 @@ def read_header(data: bytes) -> Header:
         elif marker == APP0 and payload[:5] == b"JFIF\0" and len(payload) >= _JFIF_BYTES:
             has_jfif = True
         elif marker == APP14 and payload[:5] == b"Adobe" and len(payload) >= _ADOBE_BYTES:
-            adobe, adobe_at = payload, at - len(payload)
+            adobe, adobe_offset = payload, offset - len(payload)
         elif marker == APP1 and payload[:6] == b"Exif\0\0":
             exif = exif or payload
         elif marker in (SOS, EOI):
-            scan, scan_channels = at, payload[0] if payload else 0
+            scan, scan_channels = offset, payload[0] if payload else 0
             break
     channels = frame.payload[5] if frame and len(frame.payload) > 5 else 0
     if frame is None or not 0 < 3 * channels == len(frame.payload) - 6:
@@ -184,7 +184,7 @@ def read_header(data: bytes) -> Header:
         components,
         has_jfif,
         adobe,
-        adobe_at,
+        adobe_offset,
         exif,
         has_restarts,
         scan_channels,
@@ -207,9 +207,9 @@ def with_known_colors(data: bytes, header: Header) -> tuple[bytes, Header]:
     usual = {3: 1, 4: 2}.get(header.channels)
     if usual is None or header.adobe_transform in (None, 0, usual) or (header.has_jfif and header.channels == 3):
         return data, header
-    at = header.adobe_at + 11
-    data = b"".join((data[:at], bytes((usual,)), data[at + 1 :]))
-    return data, header._replace(adobe=data[header.adobe_at : header.adobe_at + len(header.adobe or b"")])
+    offset = header.adobe_offset + 11
+    data = b"".join((data[:offset], bytes((usual,)), data[offset + 1 :]))
+    return data, header._replace(adobe=data[header.adobe_offset : header.adobe_offset + len(header.adobe or b"")])
 
 
 def check_scan_count(data: bytes, header: Header) -> None:

@@ -97,7 +97,7 @@ def normalize(data: bytes) -> NormalizedJpeg:
         try:
             return _restarted(data, header)
         except UnsupportedScanError as error:
-            converted = f"JPEG {str(error) or _what_is_odd(header)}, encoded anew"
+            converted = f"JPEG {str(error) or _unusual_kind(header)}, encoded anew"
         if header.frame == SOF0:
             data, ending = _with_end(data, header)
             try:
@@ -120,16 +120,16 @@ def read_pixels(data: bytes, short_side: int = 0) -> Pixels:
     header, data = _jpeg_header(data)
     if not header:
         return Pixels.of(*decode_any(data))
-    what, turn = _what_is_odd(header), read_orientation(header.exif)
+    kind, turn = _unusual_kind(header), read_orientation(header.exif)
     if header.channels == 4 or not _is_of_usual_sampling(header):
-        return Pixels.of(decode_any(_checked(data, header)).values, f"JPEG {what}", turn)
+        return Pixels.of(decode_any(_checked(data, header)).values, f"JPEG {kind}", turn)
     whole, ending = _with_end(data, header)
     try:
         pixels = _decode(whole, header, short_side, decode_strictly)
     except BadSampleError:
         data, ending = _cleaned(data, header) or (whole, ending or _STRAY)
         pixels = _decode(data, header, short_side, decode)
-    return Pixels(pixels, header.height, header.width, _name(what, ending), turn)
+    return Pixels(pixels, header.height, header.width, _name(kind, ending), turn)
 
 
 def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> NormalizedJpeg:
@@ -168,14 +168,14 @@ def _jpeg_header(data: bytes) -> tuple[Header | None, bytes]:
 def _restarted(data: bytes, header: Header) -> NormalizedJpeg:
     """The JPEG of the same coefficients with restart markers, of which a reader can decode a region.
 
-    Raises OddScanError where there is none, BadSampleError where the file is not whole.
+    Raises UnsupportedScanError where there is none, BadSampleError where the file is not whole.
     """
     file = transcode(data, header)
     try:
         decode_region(file.encoded, file.segments, header.channels, _CORNER)
     except (BadSampleError, RecordError) as error:
         raise UnsupportedScanError from error
-    return _prepared(file.encoded, file.segments, header, _name(_what_is_odd(header), _ending(file)))
+    return _prepared(file.encoded, file.segments, header, _name(_unusual_kind(header), _ending(file)))
 
 
 def _decode(data: bytes, header: Header, short_side: int, decoder: Callable[..., np.ndarray]) -> np.ndarray:
@@ -219,7 +219,7 @@ def _is_huffman(header: Header) -> bool:
     return header.frame in (SOF0, SOF1, SOF2)
 
 
-def _what_is_odd(header: Header) -> str | None:
+def _unusual_kind(header: Header) -> str | None:
     """What a JPEG is that is no baseline JPEG of usual sampling, in a word or two, or None."""
     if header.channels == 4:
         return "YCCK" if header.adobe_transform == 2 else "CMYK"
@@ -264,7 +264,7 @@ def _ending(file: Restarted) -> str | None:
     return _ENDLESS if not file.had_end else _STRAY if file.had_stray else None
 
 
-def _name(what: str | None, ending: str | None) -> str | None:
+def _name(kind: str | None, ending: str | None) -> str | None:
     """What a JPEG is counted as, of its header and the bytes around its data; None if neither is odd."""
-    words = [word for word in (what, ending) if word and not (what and word == _ENDLESS)]
-    return " ".join(["JPEG", *words]) if words else None
+    parts = [part for part in (kind, ending) if part and not (kind and part == _ENDLESS)]
+    return " ".join(["JPEG", *parts]) if parts else None

@@ -22,15 +22,15 @@ def read_orientation(exif: bytes) -> int:
         return AS_STORED
     is_little = tiff[:1] == b"I"
 
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(tiff[at : at + size], "little" if is_little else "big")
+    def number(offset: int, size: int) -> int:
+        return int.from_bytes(tiff[offset : offset + size], "little" if is_little else "big")
 
     directory = number(4, 4)
     # A segment of 64 KiB ends before its entries can be many, whatever their number is said to be.
-    for at in range(directory + 2, min(directory + 2 + 12 * number(directory, 2), len(tiff) - 11), 12):
-        kind = number(at + 2, 2)
-        if number(at, 2) == TAG and kind in (_SHORT, _LONG):
-            return valid(number(at + 8, 2 if kind == _SHORT else 4))
+    for offset in range(directory + 2, min(directory + 2 + 12 * number(directory, 2), len(tiff) - 11), 12):
+        kind = number(offset + 2, 2)
+        if number(offset, 2) == TAG and kind in (_SHORT, _LONG):
+            return valid(number(offset + 8, 2 if kind == _SHORT else 4))
     return AS_STORED
 
 

@@ -40,14 +40,17 @@ class Scan(NamedTuple):
 
     @property
     def mode(self) -> int:
-        """How entropy.decode_scan is to read a progressive scan."""
+        """How huffman.decode_scan is to read a progressive scan."""
         if self.first == 0:
             return huffman.DC_REFINE if self.high else huffman.DC_FIRST
         return huffman.AC_REFINE if self.high else huffman.AC_FIRST
 
 
 def read_scan(payload: bytes, header: Header) -> Scan:
-    """The scan that a segment SOS of this payload begins. Raises OddScanError where it is none that libjpeg takes."""
+    """The scan that a segment SOS of this payload begins.
+
+    Raises UnsupportedScanError where it is none that libjpeg takes.
+    """
     require(len(payload) > 4 and len(payload) == 4 + 2 * payload[0])
     names = [component.name for component in header.components]
     members: list[tuple[int, int, int]] = []
@@ -70,10 +73,10 @@ class Coverage:
     def __init__(self, header: Header):
         self._is_progressive = header.frame in PROGRESSIVE
         # The position of the lowest bit that is known of each coefficient of each component.
-        self._known = [[_UNSEEN] * 64 for _ in range(header.channels)]
+        self._coef_bits = [[_UNSEEN] * 64 for _ in range(header.channels)]
 
     def note(self, scan: Scan) -> None:
-        """Take account of a scan: it must go on where others ended. Raises OddScanError."""
+        """Take account of a scan: it must go on where others ended. Raises UnsupportedScanError."""
         require(scan.first <= scan.last < 64 and scan.low < 14)
         require(scan.first == 0 or len(scan.members) == 1)
         require(not self._is_progressive or scan.first > 0 or scan.last == 0)
@@ -82,22 +85,22 @@ class Coverage:
         before = {scan.high} if scan.high else {_UNSEEN, 0} if self._is_progressive else {_UNSEEN}
         band = slice(scan.first, scan.last + 1)
         for component in scan.members[:, 0].tolist():
-            require(before.issuperset(self._known[component][band]))
+            require(before.issuperset(self._coef_bits[component][band]))
             require(scan.first == 0 or self.has(component))
-            self._known[component][band] = [scan.low] * (band.stop - band.start)
+            self._coef_bits[component][band] = [scan.low] * (band.stop - band.start)
 
     def has(self, component: int) -> bool:
         """Whether anything is known of a component."""
-        return self._known[component][0] != _UNSEEN
+        return self._coef_bits[component][0] != _UNSEEN
 
     def check(self, had_end: bool) -> None:
-        """Raise BadSampleError where a scan is missing, OddScanError where libjpeg smooths what there is."""
-        if not any(map(any, self._known)):
+        """Raise BadSampleError where a scan is missing, UnsupportedScanError where libjpeg smooths what there is."""
+        if not any(map(any, self._coef_bits)):
             return
-        if not had_end or not all(map(self.has, range(len(self._known)))):
+        if not had_end or not all(map(self.has, range(len(self._coef_bits)))):
             raise BadSampleError("not decodable to the end: it ends before its last scan")
         require(self._is_progressive)
-        if any(any(known[1:_SMOOTHED]) for known in self._known):
+        if any(any(bits[1:_SMOOTHED]) for bits in self._coef_bits):
             raise UnsupportedScanError("progressive without its last scans")
 
 
@@ -106,21 +109,21 @@ def check_scans(data: bytes, header: Header) -> None:
 
     One that is odd passes: that is for the decoder to judge.
     """
-    coverage, at = Coverage(header), len(START)
+    coverage, offset = Coverage(header), len(START)
     try:
-        while segment := next_segment(data, at):
-            at = segment.end
+        while segment := next_segment(data, offset):
+            offset = segment.end
             if segment.marker == EOI:
                 break
             if segment.marker == SOS:
                 coverage.note(read_scan(segment.payload, header))
-                at = next_marker(data, at)
+                offset = next_marker(data, offset)
         coverage.check(had_end=segment is not None)
     except UnsupportedScanError:
         return
 
 
 def require(condition: bool) -> None:
-    """Raise OddScanError if a condition does not hold."""
+    """Raise UnsupportedScanError if a condition does not hold."""
     if not condition:
         raise UnsupportedScanError

@@ -1,7 +1,7 @@
 """Any Huffman-coded JPEG to the baseline JPEG of the same coefficients, and so the same pixels, with restart markers.
 
 The markers cut the coded data into segments that can be decoded alone, so that a crop needs only the segments that
-cover it (see region.py). Application data that no decoder needs, such as EXIF, is left behind, and Huffman tables are
+cover it (see crop.py). Application data that no decoder needs, such as EXIF, is left behind, and Huffman tables are
 made anew for the image: of what the markers cost, the tables save a part.
 """
 
@@ -64,7 +64,7 @@ class Restarted(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """How an image is made of MCUs, and its components of blocks (see entropy.py for ``layout``)."""
+    """How an image is made of MCUs, and its components of blocks (see huffman.py for ``layout``)."""
 
     mcu_width: int
     mcus_a_row: int
@@ -83,8 +83,8 @@ class _Geometry(NamedTuple):
 def transcode(data: bytes, header: Header) -> Restarted:
     """Give a Huffman-coded JPEG of 8 bits restart markers, and the least sampling factors that say the same.
 
-    Raises OddScanError where its coded data are not plainly a sound JPEG's, BadSampleError where it ends before its
-    last scan, or decoders refuse it.
+    Raises UnsupportedScanError where its coded data are not plainly a sound JPEG's, BadSampleError where it ends before
+    its last scan, or decoders refuse it.
     """
     if len(data) > MAX_BYTES:
         raise UnsupportedScanError(f"over {MAX_BYTES >> 20} MiB")
@@ -119,7 +119,7 @@ def find_segments(data: bytes, header: Header) -> bytes:
     coded = np.frombuffer(data, np.uint8)[header.scan :]
     # In coded data a byte FF is followed by a zero, but in markers: those of restarts, and at last that of the end.
     *restarts, end = np.flatnonzero((coded[:-1] == 0xFF) & (coded[1:] != 0))
-    return (np.array([0, *(at + 2 for at in restarts), end]) + header.scan).astype("<u4").tobytes()
+    return (np.array([0, *(restart + 2 for restart in restarts), end]) + header.scan).astype("<u4").tobytes()
 
 
 def restart_interval(mcus_a_row: int, mcu_width: int) -> int:
@@ -160,15 +160,15 @@ class _Reader:
         self._coverage = Coverage(header)
 
     def read(self) -> None:
-        at, frame = len(START), None
-        while segment := next_segment(self._data, at):
-            at = segment.end
+        offset, frame = len(START), None
+        while segment := next_segment(self._data, offset):
+            offset = segment.end
             self.had_stray |= segment.stray > 0
             if segment.marker == EOI:
                 self.had_end = True
                 break
             if segment.marker == SOS:
-                at = self._read_scan(read_scan(segment.payload, self._header), at)
+                offset = self._read_scan(read_scan(segment.payload, self._header), offset)
             elif segment.marker == DHT:
                 self._define_huffman(segment.payload)
             elif segment.marker == DQT:
@@ -181,7 +181,7 @@ class _Reader:
                 frame = segment
         self._coverage.check(self.had_end)
         # A segment behind the pixels that is cut short, and that decoders read: they are to say what they make of it.
-        require(self.had_end or not _READ_SEGMENT.search(self._data, at))
+        require(self.had_end or not _READ_SEGMENT.search(self._data, offset))
         if self._coefficients is not None:
             new = self._new_geometry
             self.symbols, self.histogram = huffman.to_symbols(
@@ -225,8 +225,8 @@ class _Reader:
                 self._too_large.add(table)
             payload = payload[17 + size :]
 
-    def _read_scan(self, scan: Scan, at: int) -> int:
-        """Read a scan's coded data, which begin at byte ``at``; gives the position behind them."""
+    def _read_scan(self, scan: Scan, offset: int) -> int:
+        """Read a scan's coded data, which begin at byte ``offset``; gives the position behind them."""
         self._coverage.note(scan)
         geometry, members = self._geometry, scan.members
         numbers = members[:, 0].tolist()
@@ -240,7 +240,7 @@ class _Reader:
         row = geometry.layout[members[0, 0]]
         units = geometry.mcus if len(members) > 1 else int(row[huffman.REAL_WIDTH] * row[huffman.REAL_HEIGHT])
         interval = self._interval or units
-        bits, bounds, end, has_stray = huffman.unstuff(self._bytes, at, -(-units // interval))
+        bits, bounds, end, has_stray = huffman.unstuff(self._bytes, offset, -(-units // interval))
         is_whole = numbers == list(range(len(geometry.layout)))
         if self._header.frame != SOF2 and is_whole and geometry is self._new_geometry:
             self.symbols, self.histogram = huffman.transcode_symbols(
@@ -252,12 +252,12 @@ class _Reader:
             if self._coefficients is None:
                 self._coefficients = np.zeros(geometry.blocks * 64, np.int16)
             mode = scan.mode if self._header.frame == SOF2 else huffman.SEQUENTIAL
-            found = huffman.decode_scan(
+            outcome = huffman.decode_scan(
                 bits, bounds, interval, mode, (scan.first, scan.last, scan.low), members, geometry.layout, units,
                 geometry.mcus_a_row, self._tables, self._coefficients,
             )  # fmt: skip
-            require(found != huffman.ODD)
-            has_stray |= found == huffman.STRAY
+            require(outcome != huffman.ODD)
+            has_stray |= outcome == huffman.STRAY
         self.had_stray |= has_stray
         return end
 

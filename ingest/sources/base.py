@@ -29,13 +29,13 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 class Entry(NamedTuple):
     """One thing found in a source.
 
-    ``key`` is its name, unique in the source; ``label`` counts from 0, or is NO_CLASS; ``at`` are numbers that tell the
-    source's reader where it lies, equally many for all entries.
+    ``key`` is its name, unique in the source; ``label`` counts from 0, or is NO_CLASS; ``location`` are numbers that
+    tell the source's reader where it lies, equally many for all entries.
     """
 
     key: str
     label: int
-    at: tuple[int, ...] = ()
+    location: tuple[int, ...] = ()
 
 
 class Entries(Sequence[Entry]):
@@ -45,20 +45,20 @@ class Entries(Sequence[Entry]):
     two have the same key.
     """
 
-    def __init__(self, found: Iterable[Entry]):
-        keys, ends, labels, places = bytearray(), array("q", [0]), array("i"), array("q")
+    def __init__(self, entries: Iterable[Entry]):
+        keys, ends, labels, locations = bytearray(), array("q", [0]), array("i"), array("q")
         is_sorted, last = True, None
-        for entry in found:
+        for entry in entries:
             key = to_bytes(entry.key)
             is_sorted &= last is None or last < key
             last = key
             keys += key
             ends.append(len(keys))
             labels.append(entry.label)
-            places.extend(entry.at)
+            locations.extend(entry.location)
         self._keys, self._ends = bytes(keys), np.array(ends, np.int64)
         self._labels = np.array(labels, np.int32)
-        self._at = np.array(places, np.int64).reshape(len(labels), -1 if places else 0)
+        self._locations = np.array(locations, np.int64).reshape(len(labels), -1 if locations else 0)
         if not is_sorted:
             self._sort()
 
@@ -74,7 +74,7 @@ class Entries(Sequence[Entry]):
             return [self[j] for j in range(len(self))[i]]
         i = range(len(self))[i]
         key = str(self._keys[self._ends[i] : self._ends[i + 1]], "utf-8", "surrogateescape")
-        return Entry(key, int(self._labels[i]), tuple(self._at[i].tolist()))
+        return Entry(key, int(self._labels[i]), tuple(self._locations[i].tolist()))
 
     def _sort(self) -> None:
         keys = [self._keys[start:end] for start, end in pairwise(self._ends.tolist())]
@@ -82,7 +82,7 @@ class Entries(Sequence[Entry]):
         keys.sort()
         _check_unique_keys(keys)
         self._keys, self._ends = b"".join(keys), np.cumsum([0, *map(len, keys)], dtype=np.int64)
-        self._labels, self._at = self._labels[order], self._at[order]
+        self._labels, self._locations = self._labels[order], self._locations[order]
 
     def not_utf8(self) -> list[str]:
         """The keys that are not UTF-8, of entries that have a class."""

@@ -18,7 +18,7 @@ _is_shard = re.compile(r"\d{5,}-of-\d{5,}\.(tfrecord|lmdb)").fullmatch
 _DATASET_FILES, _DATASET_FIELDS = ("manifest.json", "build.json"), {"format", "shards", "encoding", "seed"}
 
 
-_GLANCE_BYTES = 2**26
+_MAX_JSON_BYTES = 2**26
 
 
 _KINDS = (
@@ -38,7 +38,7 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
         if not path.exists() and not path.is_symlink():
             raise SourceError(f"{path}: no such file or folder")
         _check_not_dataset(path)
-        source = _labelled(path, paths.parse_path(labels)) if labels is not None else _known(path)
+        source = _labelled(path, paths.parse_path(labels)) if labels is not None else _detect(path)
     except OSError as error:
         raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
     if source is None:
@@ -49,7 +49,7 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     return source
 
 
-def _known(path: Path) -> Source | None:
+def _detect(path: Path) -> Source | None:
     """The source at ``path``, by what it is; a folder of classes may hold anything, so that it comes last."""
     from ingest.sources import folder, idx, listing, parquet, tar
 
@@ -98,7 +98,7 @@ def _is_dataset(folder: Path) -> bool:
     """Whether there is a manifest or a recipe; photographs may lie beside other files of these names."""
     for path in (folder / name for name in _DATASET_FILES):
         with suppress(ValueError, RecursionError):
-            if path.is_file() and (content := json.loads(paths.start_of(path, _GLANCE_BYTES))):
+            if path.is_file() and (content := json.loads(paths.start_of(path, _MAX_JSON_BYTES))):
                 return isinstance(content, dict) and content.keys() >= _DATASET_FIELDS
     return False
 
@@ -108,5 +108,5 @@ def _check_utf8_names(path: Path, source: Source) -> None:
     odd = [name for name in source.classes if not is_utf8(to_bytes(name))] + source.entries.not_utf8()
     if odd:
         first = to_bytes(odd[0]).decode("utf-8", "backslashreplace")
-        what = "1 name is" if len(odd) == 1 else f"{len(odd):,} names are"
-        raise SourceError(f"{path}: {what} not UTF-8, such as '{first}': rename them, for example with convmv")
+        count = "1 name is" if len(odd) == 1 else f"{len(odd):,} names are"
+        raise SourceError(f"{path}: {count} not UTF-8, such as '{first}': rename them, for example with convmv")

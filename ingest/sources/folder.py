@@ -18,7 +18,7 @@ from ingest.system import paths
 MAX_PATHS = 1000
 """By how many paths a folder may be reached: links that lead to links soon multiply beyond any number."""
 
-_SHOWN = 5
+_MAX_LISTED = 5
 """Files that an error lists; all are counted."""
 
 
@@ -54,14 +54,14 @@ def open_folder(path: Path) -> Source | None:
     """
     if not path.is_dir():
         return None
-    found = _Bucket(path) if paths.is_remote(path) else _Walk(path)
-    classes = tuple(sorted(name for name in found.folders if _is_class(name)))
+    tree = _Bucket(path) if paths.is_remote(path) else _Walk(path)
+    classes = tuple(sorted(name for name in tree.folders if _is_class(name)))
     labels = {name: label for label, name in enumerate(classes)}
-    entries = Entries(Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in found)
-    check_readable(path, found.unreadable)
+    entries = Entries(Entry(key, labels.get(key.split("/")[0], NO_CLASS)) for key in tree)
+    check_readable(path, tree.unreadable)
     _check_level(path, classes, entries)
     return Source(
-        classes, entries, FolderReader(path), passed_over=found.passed_over, shared_folders=found.shared_folders
+        classes, entries, FolderReader(path), passed_over=tree.passed_over, shared_folders=tree.shared_folders
     )
 
 
@@ -73,10 +73,10 @@ def can_be_read(path: str | Path) -> bool:
 def check_readable(root: Path, names: Collection[str]) -> None:
     """Raise one SourceError for all files ``names`` below ``root``, which cannot be read, if there are any."""
     if names:
-        first = ", ".join(f"{name} ({_why_unreadable(root / name)})" for name in [*names][:_SHOWN])
-        more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-        what = "1 file" if len(names) == 1 else f"{len(names):,} files"
-        raise SourceError(f"{root}: {what} cannot be read: {first}{more}: mend or remove them, then start again")
+        first = ", ".join(f"{name} ({_why_unreadable(root / name)})" for name in [*names][:_MAX_LISTED])
+        more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
+        count = "1 file" if len(names) == 1 else f"{len(names):,} files"
+        raise SourceError(f"{root}: {count} cannot be read: {first}{more}: mend or remove them, then start again")
 
 
 def count_beside(folder: Path, used: Collection[Path], rule: str) -> Counter[str]:
@@ -85,8 +85,8 @@ def count_beside(folder: Path, used: Collection[Path], rule: str) -> Counter[str
     if paths.is_remote(folder):
         counts.update(ignored.rule(name) or rule for name in paths.list_dir(folder) if folder / name not in used)
         return counts
-    with os.scandir(folder) as found:
-        for entry in found:
+    with os.scandir(folder) as entries:
+        for entry in entries:
             if folder / entry.name not in used:
                 counts[ignored.rule(entry.name) or rule] += _count(entry)
     return +counts
@@ -123,8 +123,8 @@ class _Walk:
         self.passed_over: Counter[str] = Counter()
         self.unreadable: list[str] = []
         self.shared_folders: dict[str, str] = {}
-        with os.scandir(root) as found:
-            self.folders = {entry.name for entry in found if _is_folder(entry)}
+        with os.scandir(root) as entries:
+            self.folders = {entry.name for entry in entries if _is_folder(entry)}
         self._paths: Counter[tuple[int, int]] = Counter()
         self._owners: dict[tuple[int, int], str] = {}
 
@@ -139,7 +139,7 @@ class _Walk:
             while not name.startswith(above[-1][0]):
                 above.pop()
             try:
-                here = self._entered(name, [folder for _, folder in above])
+                identity = self._entered(name, [folder for _, folder in above])
                 names = self._names_in(name)
             except OSError:
                 # What is in no class is never opened, so that it need not be readable.
@@ -148,29 +148,29 @@ class _Walk:
                 else:
                     yield name.removesuffix("/")
                 continue
-            above.append((name, here))
+            above.append((name, identity))
             pending += sorted(names, key=os.fsencode, reverse=True)
 
     def _entered(self, name: str, above: list[tuple[int, int]]) -> tuple[int, int]:
         """The identity of the folder ``name``, whose parents are ``above``. Raises SourceError, OSError."""
         folder = self._root + name
         status = os.stat(folder)  # noqa: PTH116
-        here = status.st_dev, status.st_ino
-        if here in above:
+        identity = status.st_dev, status.st_ino
+        if identity in above:
             raise SourceError(f"{folder}: a link to a folder that it lies in")
-        self._paths[here] += 1
-        if self._paths[here] > MAX_PATHS:
+        self._paths[identity] += 1
+        if self._paths[identity] > MAX_PATHS:
             raise SourceError(f"{folder}: links lead to it by more than {MAX_PATHS:,} paths: remove some")
         if self._in_class(name):
             owner = name.split("/")[0]
-            if self._owners.setdefault(here, owner) != owner:
-                self.shared_folders.setdefault(owner, self._owners[here])
-        return here
+            if self._owners.setdefault(identity, owner) != owner:
+                self.shared_folders.setdefault(owner, self._owners[identity])
+        return identity
 
     def _names_in(self, prefix: str) -> list[str]:
         names, in_class = [], self._in_class(prefix)
-        with os.scandir(self._root + prefix) as found:
-            for entry in found:
+        with os.scandir(self._root + prefix) as entries:
+            for entry in entries:
                 name, is_folder = prefix + entry.name, _is_folder(entry)
                 if rule := ignored.rule(entry.name):
                     self.passed_over[rule] += _count(entry)

@@ -33,7 +33,7 @@ _LEAST_BYTES, _LEAST_LABELS, _RATIO = 2**26, 2**20, 100
 _UINT8 = b"\0\0\x08"
 _GZIP = b"\x1f\x8b"
 _LABELS, _GREY, _COLOUR = 1, 3, 4
-_MANY = 32
+_MAX_REMOTE_FILES = 32
 
 
 class _Idx(NamedTuple):
@@ -68,7 +68,7 @@ def open_idx(path: Path) -> Source | None:
     do not fit, or are cut short, or a folder holds several pairs.
     """
     if path.is_file():
-        images = _look_at(path)
+        images = _read_header(path)
         return images and _pair(images, _labels_of(images))
     pictures = [idx for idx in _all_in(path) if len(idx.shape) != _LABELS] if path.is_dir() else []
     if not pictures:
@@ -113,12 +113,12 @@ def _labels_of(images: _Idx) -> _Idx:
 def _all_in(folder: Path) -> list[_Idx]:
     files = sorted(folder.iterdir())
     # A look into each file of a bucket would take for ever, and IDX files come in fours.
-    if paths.is_remote(folder) and len(files) > _MANY:
+    if paths.is_remote(folder) and len(files) > _MAX_REMOTE_FILES:
         return []
-    return [idx for path in files if path.is_file() and (idx := _look_at(path))]
+    return [idx for path in files if path.is_file() and (idx := _read_header(path))]
 
 
-def _look_at(path: Path) -> _Idx | None:
+def _read_header(path: Path) -> _Idx | None:
     """Path and shape of an IDX file of bytes, or None where ``path`` is something else."""
     try:
         with _open(path) as file:
@@ -155,8 +155,8 @@ def _read(idx: _Idx) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{idx.path}: cannot be read ({error}): fetch it again") from error
     if len(data) != size_bytes or has_more:
-        there = "more than" if has_more else f"{len(data)} of"
-        raise SourceError(f"{idx.path}: {there} its {size_bytes} bytes of data are there: fetch it again")
+        amount = "more than" if has_more else f"{len(data)} of"
+        raise SourceError(f"{idx.path}: {amount} its {size_bytes} bytes of data are there: fetch it again")
     return np.frombuffer(data, np.uint8).reshape(idx.shape)
 
 

@@ -63,9 +63,9 @@ def _of_list(path: Path, names: list[str]) -> Labels:
     without = [name for name in names if name not in of_name and not needs_no_label(name)]
     if without:
         line, other = rows.missing[0] if rows.missing else (0, "")
-        there = f"; line {line} names {list_parser.short(other)}, which is not there" if rows.missing else ""
+        example = f"; line {line} names {list_parser.short(other)}, which is not there" if rows.missing else ""
         raise SourceError(
-            f"{path}: no label for {len(without)} of {len(names)} images, such as {without[0]}{there}: "
+            f"{path}: no label for {len(without)} of {len(names)} images, such as {without[0]}{example}: "
             "each image needs a line, PATH LABEL"
         )
     passed_over = {NOT_THERE: len(rows.missing)} if rows.missing else {}
@@ -111,23 +111,23 @@ def _files(names: list[str]) -> list_parser.Files:
 
 
 def _of_devkit(path: Path, truth: bytes, meta: bytes, names: list[str]) -> Labels:
-    words = truth.split()
-    if not all(word.isdigit() and len(word) < 10 for word in words):
+    numbers = truth.split()
+    if not all(number.isdigit() and len(number) < 10 for number in numbers):
         raise SourceError(f"{path}: {_TRUTH}: more than a number a line: fetch the devkit again")
     synsets = _synsets(path, meta)
-    strangers = [int(word) for word in words if int(word) not in synsets]
-    if strangers:
-        raise SourceError(f"{path}: {_TRUTH}: {strangers[0]} is no class of {_META}: fetch the devkit again")
-    return _in_order(path, names, *label_all([synsets[int(word)] for word in words]))
+    unknown = [int(number) for number in numbers if int(number) not in synsets]
+    if unknown:
+        raise SourceError(f"{path}: {_TRUTH}: {unknown[0]} is no class of {_META}: fetch the devkit again")
+    return _in_order(path, names, *label_all([synsets[int(number)] for number in numbers]))
 
 
 def _find_devkit(path: Path) -> tuple[bytes, bytes] | None:
     """Ground truth and meta.mat of the devkit at ``path``, or None where it is no devkit."""
     if path.is_dir():
-        found = {file.name: file for file in path.rglob("*") if file.name in (_TRUTH, _META)}
-        if len(found) < 2:
+        files = {file.name: file for file in path.rglob("*") if file.name in (_TRUTH, _META)}
+        if len(files) < 2:
             raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}")
-        return found[_TRUTH].read_bytes(), found[_META].read_bytes()
+        return files[_TRUTH].read_bytes(), files[_META].read_bytes()
     if path.name == _TRUTH and path.with_name(_META).exists():
         return path.read_bytes(), path.with_name(_META).read_bytes()
     if not path.is_file() or paths.read(path, 0, 2) != b"\x1f\x8b":

@@ -69,10 +69,10 @@ _UNCLEAR = "what each column is cannot be told: name them in a header, such as p
 _EXPECTED = "give a path and a label a line, with a tab, comma, semicolon or blank between them"
 
 
-class Known(Protocol):
-    """The files that a list may name. ``place`` says where they lie."""
+class FileLookup(Protocol):
+    """The files that a list may name. ``location`` says where they lie."""
 
-    place: str
+    location: str
 
     def find(self, path: str) -> str | None:
         """The file that a row names, or None where there is no such file."""
@@ -97,8 +97,8 @@ class Files:
     ``names_in`` gives the names of the files in a folder; it is asked once for each folder that a list names.
     """
 
-    def __init__(self, place: str, names_in: Callable[[str], Iterable[str]]):
-        self.place = place
+    def __init__(self, location: str, names_in: Callable[[str], Iterable[str]]):
+        self.location = location
         self._names_in = names_in
         self._folders: dict[str, tuple[frozenset[str], dict[str, str | None]]] = {}
 
@@ -145,7 +145,7 @@ class RemoteFiles:
     """Files in a bucket or on a web server, of which each question costs a request: only a few are looked for."""
 
     def __init__(self, root: Path):
-        self.place = str(root)
+        self.location = str(root)
         self._root = root
         self._asked: dict[str, bool] = {}
 
@@ -186,16 +186,16 @@ class Listing(NamedTuple):
     missing: list[tuple[int, str]]
 
 
-def read(path: Path, known: Known, *, labels_alone: bool) -> Listing:
-    """Read the list at ``path``, whose files are among ``known``; it may be of ``labels_alone``, without paths.
+def read(path: Path, files: FileLookup, *, labels_alone: bool) -> Listing:
+    """Read the list at ``path``, whose files are among ``files``; it may be of ``labels_alone``, without paths.
 
     Raises SourceError with the line where a row is not understood.
     """
-    text = _Text(path, _load(path), known)
+    text = _Text(path, _load(path), files)
     sample = list(islice((line for line in text.lines() if line.strip()), _SAMPLE))
     if not sample:
         raise SourceError(f"{path}: not a source: no rows in it: {_EXPECTED}")
-    delimiter = _delimiter(sample, known)
+    delimiter = _delimiter(sample, files)
     if delimiter is None:
         if not labels_alone:
             raise SourceError(f"{path}: not a source: its first row, {short(sample[0])}, has no label: {_EXPECTED}")
@@ -203,15 +203,15 @@ def read(path: Path, known: Known, *, labels_alone: bool) -> Listing:
     return _read_rows(text, delimiter)
 
 
-def is_list(path: Path, known: Known) -> bool:
-    """Whether rows at the start of ``path`` name files that are ``known``, whatever else is wrong with them."""
+def is_list(path: Path, files: FileLookup) -> bool:
+    """Whether rows at the start of ``path`` name any of ``files``, whatever else is wrong with them."""
     cells = (cell for line in _first_lines(path) for cell in _first_cells(line))
-    return any(map(known.find, cells))
+    return any(map(files.find, cells))
 
 
-def is_list_of_paths(path: Path, known: Known) -> bool:
-    """Whether most rows at the start of ``path`` have the whole path of a file that is ``known``."""
-    named = [any(map(known.is_exact, _first_cells(line))) for line in _first_lines(path)]
+def is_list_of_paths(path: Path, files: FileLookup) -> bool:
+    """Whether most rows at the start of ``path`` have the whole path of one of ``files``."""
+    named = [any(map(files.is_exact, _first_cells(line))) for line in _first_lines(path)]
     return 2 * sum(named) >= max(1, len(named))
 
 
@@ -243,7 +243,7 @@ class _Text:
 
     path: Path
     data: bytes
-    known: Known
+    files: FileLookup
 
     def lines(self) -> Iterator[str]:
         """All lines, of whatever ends; comments are empty ones."""
@@ -283,9 +283,9 @@ class _Text:
     def _is_comment(self, number: int, line: str) -> bool:
         """Whether a line that begins with ``#`` says nothing. Raises SourceError where it may be a label and a file."""
         rows = [[cell.strip(' \n"') for cell in line.split(sign)] for sign in _DELIMITERS]
-        if any(self.known.find(row[0]) for row in rows):
+        if any(self.files.find(row[0]) for row in rows):
             return False
-        if any(len(row) == 2 and row[0] != "#" and self.known.find(row[1]) for row in rows):
+        if any(len(row) == 2 and row[0] != "#" and self.files.find(row[1]) for row in rows):
             self.fail(number, "begins with '#' as a comment does, and names a file: remove it, or quote its label")
         return True
 
@@ -328,17 +328,17 @@ def _trimmed(fields: list[str]) -> list[str]:
     return fields
 
 
-def _fit(cell: str, known: Known) -> int:
+def _fit(cell: str, files: FileLookup) -> int:
     """How well a field names a file: 2 by its path, 1 by its path without suffix, 0 not."""
-    return 2 if known.is_exact(cell) else int(known.find(cell) is not None)
+    return 2 if files.is_exact(cell) else int(files.find(cell) is not None)
 
 
-def _delimiter(sample: list[str], known: Known) -> str | None:
+def _delimiter(sample: list[str], files: FileLookup) -> str | None:
     """What parts the fields, so that most rows name files, and most have more than one field; None where none has."""
 
     def score(delimiter: str) -> tuple[int, int]:
         rows = [fields for fields in (_fields(line, delimiter) for line in sample) if len(fields) > 1]
-        return sum(max(_fit(cell, known) for cell in row[:8]) for row in rows), len(rows)
+        return sum(max(_fit(cell, files) for cell in row[:8]) for row in rows), len(rows)
 
     scores = {delimiter: score(delimiter) for delimiter in _DELIMITERS}
     best = max(_DELIMITERS, key=scores.__getitem__)  # the first of equals
@@ -352,7 +352,7 @@ def _read_labels(text: _Text) -> Listing:
         fields = _trimmed(row)
         if len(fields) > 1 or any(sign in fields[0] for sign in "\t,;"):
             text.fail(line, f"more than a label, as the lines before have: {_EXPECTED}, or quote the label")
-        if not lines and not labels and _word(fields[0]) in _LABEL_WORDS:
+        if not lines and not labels and _normalize(fields[0]) in _LABEL_WORDS:
             continue
         lines.append(line)
         labels.append(fields[0].strip())
@@ -363,20 +363,20 @@ def _read_labels(text: _Text) -> Listing:
 
 def _check_labels_are_not_rows(text: _Text, lines: Sequence[int], labels: list[str]) -> None:
     """Raise SourceError where labels hold the images' names: each would be a class of its own."""
-    known = text.known
+    files = text.files
 
     def refuse(i: int) -> NoReturn:
-        what = "is an image, without a label" if known.find(labels[i]) else "holds the name of an image"
-        text.fail(lines[i], f"{short(labels[i])} {what}: {_EXPECTED}")
+        problem = "is an image, without a label" if files.find(labels[i]) else "holds the name of an image"
+        text.fail(lines[i], f"{short(labels[i])} {problem}: {_EXPECTED}")
 
-    files = set()
+    named = set()
     for label in dict.fromkeys(labels):
         parts = _parts(label)
-        if any(map(known.is_exact, parts)):
+        if any(map(files.is_exact, parts)):
             refuse(labels.index(label))
-        files.add(next(filter(None, map(known.find, parts)), None))
+        named.add(next(filter(None, map(files.find, parts)), None))
     # Without suffixes that may be chance, as where images have numbers, unless each label names another.
-    if len(files) == len(labels) > 0 and None not in files:
+    if len(named) == len(labels) > 0 and None not in named:
         refuse(0)
 
 
@@ -411,12 +411,12 @@ class _Rows(NamedTuple):
 
 def _read_rows(text: _Text, delimiter: str) -> Listing:
     """Rows of paths, labels and perhaps more."""
-    known = text.known
+    files = text.files
     (first_line, first), *others = islice(text.records(delimiter), _SAMPLE)
     rows = [_trimmed(first), *(fields for _, fields in others)]
-    path = _path_column(rows, known)
-    is_header = _is_header(first, known)
-    may_be_header = not is_header and _may_be_header(rows, path, known)
+    path = _path_column(rows, files)
+    is_header = _is_header(first, files)
+    may_be_header = not is_header and _may_be_header(rows, path, files)
     if is_header or may_be_header:
         rows[0] = first  # a header may leave its last column without a name
     columns = _columns(text, first_line, rows, path, is_header or may_be_header)
@@ -428,34 +428,34 @@ def _read_rows(text: _Text, delimiter: str) -> Listing:
     _check_no_header_within(text, table, missing, first if is_header or may_be_header else [])
     _check_labels_are_not_files(text, table, is_header or may_be_header)
     if may_be_header and (0 < len(missing) < len(named) or first[columns.label].strip() in table.labels):
-        text.fail(first_line, f"{short(first[path])} is no file in {known.place}, and may be a header: {_UNCLEAR}")
+        text.fail(first_line, f"{short(first[path])} is no file in {files.location}, and may be a header: {_UNCLEAR}")
     classes, labels = _labelled(text, table.lines, table.labels)
     return Listing(_with_names(text, table, classes, labels), table.lines, labels, named, missing)
 
 
-def _path_column(rows: list[list[str]], known: Known) -> int:
+def _path_column(rows: list[list[str]], files: FileLookup) -> int:
     """The column whose fields name files; where none does, the one that is called so, or the first that may."""
     width = len(rows[0])
-    fits = [sum(_fit(row[i], known) for row in rows if i < len(row)) for i in range(width)]
-    called = [i for i, cell in enumerate(rows[0]) if _PATH_WORD.fullmatch(_word(cell))]
+    fits = [sum(_fit(row[i], files) for row in rows if i < len(row)) for i in range(width)]
+    called = [i for i, cell in enumerate(rows[0]) if _PATH_WORD.fullmatch(_normalize(cell))]
     if any(fits):
         return called[0] if len(called) == 1 and fits[called[0]] else fits.index(max(fits))
     return next(iter(called), next((i for i in range(width) if not _is_numbers(rows, i)), 0))
 
 
-def _is_header(first: list[str], known: Known) -> bool:
+def _is_header(first: list[str], files: FileLookup) -> bool:
     """Whether a row's words are those of a header: one for the path, and another for the label."""
-    words = [_word(cell) for cell in first]
-    paths = {i for i, word in enumerate(words) if _PATH_WORD.fullmatch(word)}
-    labels = {i for i, word in enumerate(words) if word in _LABEL_WORDS}
-    return bool(paths) and bool(labels) and len(paths | labels) > 1 and not any(map(known.is_exact, first))
+    column_names = [_normalize(cell) for cell in first]
+    paths = {i for i, name in enumerate(column_names) if _PATH_WORD.fullmatch(name)}
+    labels = {i for i, name in enumerate(column_names) if name in _LABEL_WORDS}
+    return bool(paths) and bool(labels) and len(paths | labels) > 1 and not any(map(files.is_exact, first))
 
 
-def _may_be_header(rows: list[list[str]], path: int, known: Known) -> bool:
+def _may_be_header(rows: list[list[str]], path: int, files: FileLookup) -> bool:
     """Whether the first row names no file, and resembles none that does: then all others have to."""
     first, others = rows[0], [row for row in rows[1:] if len(row) > path]
     rest = [i for i in range(len(first)) if i != path]
-    if not others or known.find(first[path]) or not _word(first[path]) or re.search(r"[\d./\\]", first[path]):
+    if not others or files.find(first[path]) or not _normalize(first[path]) or re.search(r"[\d./\\]", first[path]):
         return False
     if any(label_number(first[i].strip()) is not None or re.search(r"[./\\]", first[i]) for i in rest):
         return False
@@ -469,10 +469,10 @@ def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_heade
     """Which column is what. Raises SourceError where that cannot be told."""
     rest, index = [i for i in range(len(rows[0])) if i != path], None
     if has_header:
-        words, rows = [_word(cell) for cell in rows[0]], rows[1:]
-        called = [i for i in rest if words[i] in _LABEL_WORDS]
-        rest = sorted(called, key=lambda i: _LABEL_WORDS.index(words[i])) or [
-            i for i in rest if words[i] not in _INDEX_WORDS and not words[i].startswith("unnamed")
+        column_names, rows = [_normalize(cell) for cell in rows[0]], rows[1:]
+        called = [i for i in rest if column_names[i] in _LABEL_WORDS]
+        rest = sorted(called, key=lambda i: _LABEL_WORDS.index(column_names[i])) or [
+            i for i in rest if column_names[i] not in _INDEX_WORDS and not column_names[i].startswith("unnamed")
         ]
     elif path > 0 and len(rest) == 2:
         index, *rest = rest
@@ -515,15 +515,17 @@ def _table(text: _Text, delimiter: str, columns: _Columns, *, width: int, skip: 
 
 def _resolved(text: _Text, table: _Rows) -> tuple[list[str], list[tuple[int, str]]]:
     """The file of each row, and the rows whose files are not there. Raises SourceError where two have the same."""
-    known, named, missing = text.known, [], []
+    files, named, missing = text.files, [], []
     for line, path in zip(table.lines, table.paths):
-        file = known.resolve(path)
+        file = files.resolve(path)
         if file is None:
             file = path.strip()
             if leads_out(file):
-                text.fail(line, f"{short(file)}: give a path below {known.place}, without '..' and no slash before it")
-            if known.is_ambiguous(file):
-                text.fail(line, f"{short(file)} may be any of several files in {known.place}: give its suffix")
+                text.fail(
+                    line, f"{short(file)}: give a path below {files.location}, without '..' and no slash before it"
+                )
+            if files.is_ambiguous(file):
+                text.fail(line, f"{short(file)} may be any of several files in {files.location}: give its suffix")
             missing.append((line, file))
         named.append(file)
     if len(set(named)) < len(named):
@@ -536,20 +538,20 @@ def _resolved(text: _Text, table: _Rows) -> tuple[list[str], list[tuple[int, str
 
 def _check_no_header_within(text: _Text, table: _Rows, missing: list[tuple[int, str]], header: list[str]) -> None:
     """A header further down, as in lists that were joined, would be an image that is not there, and a class."""
-    words = {cell.strip() for cell in header}
+    cells = {cell.strip() for cell in header}
     labels = dict(zip(table.lines, table.labels)) if missing else {}
     for line, path in missing:
-        if {path, labels[line]} <= words or _is_header([path, labels[line]], text.known):
+        if {path, labels[line]} <= cells or _is_header([path, labels[line]], text.files):
             text.fail(line, f"a header, {short(path)} and {short(labels[line])}, below the first row: remove it")
 
 
 def _check_labels_are_not_files(text: _Text, table: _Rows, has_header: bool) -> None:
     """Files beside images, such as masks, are no labels; and two columns that both name files may be either."""
     labels = dict.fromkeys(table.labels)
-    if not all(map(text.known.find, labels)) or not labels:
+    if not all(map(text.files.find, labels)) or not labels:
         return
     line, label = table.lines[0], table.labels[0]
-    if all(map(text.known.is_exact, labels)):
+    if all(map(text.files.is_exact, labels)):
         text.fail(line, f"label {short(label)} names a file, too: {_EXPECTED}")
     if len(labels) == len(table.labels) > 1 and not has_header:
         text.fail(line, f"{short(table.paths[0])} and {short(label)} both name files: {_UNCLEAR}")
@@ -606,7 +608,7 @@ def _is_numbers(rows: list[list[str]], i: int) -> bool:
     return bool(cells) and all(label_number(cell) is not None for cell in cells)
 
 
-def _word(cell: str) -> str:
+def _normalize(cell: str) -> str:
     return re.sub(r"[\W_]+", "", cell.lower())
 
 

@@ -15,7 +15,7 @@ from ingest.sources.labels import labels_of, needs_no_label
 from ingest.system import paths
 
 _SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
-_GLANCE_BYTES = 4096
+_SNIFF_BYTES = 4096
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
 _NO_FOLDERS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -34,13 +34,13 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
     """The images in the folder ``path``, which has no folders in it, by the labels at ``labels``; None for a file."""
     if not path.is_dir():
         return None
-    here = paths.list_dir(path)
-    names = [name for name in here if not _is_same(path / name, labels)]
+    all_names = paths.list_dir(path)
+    names = [name for name in all_names if not _is_same(path / name, labels)]
     if any((path / name).is_dir() for name in names if not needs_no_label(name)):
         raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
     classes, numbers, unused = labels_of(labels, names)
     entries = Entries(Entry(name, label) for name, label in zip(names, numbers) if label != NO_CLASS)
-    beside = count_beside(path, _paths(path, entries, set(here) - set(names)), "hidden files")
+    beside = count_beside(path, _paths(path, entries, set(all_names) - set(names)), "hidden files")
     return _source(path, classes, entries, {**beside, **unused})
 
 
@@ -50,11 +50,11 @@ def _read_list(table: Path) -> Source:
     if rows.missing:
         line, name = rows.missing[0]
         elsewhere = _elsewhere(root, rows.missing[-1][1])
-        here = f"line {line} names {list_parser.short(name)}, which is not in {root}{elsewhere}"
+        example = f"line {line} names {list_parser.short(name)}, which is not in {root}{elsewhere}"
         if len(rows.missing) == len(rows.labels):
-            raise SourceError(f"{table}: not a source: {here}: the paths in a list are relative to its own folder")
+            raise SourceError(f"{table}: not a source: {example}: the paths in a list are relative to its own folder")
         count = f"{len(rows.missing)} of {len(rows.labels)} files"
-        raise SourceError(f"{table}: {count} are not there: {here}: fetch the files, or remove the lines")
+        raise SourceError(f"{table}: {count} are not there: {example}: fetch the files, or remove the lines")
     entries = Entries(Entry(name, label) for name, label in zip(rows.files or [], rows.labels))
     return _source(root, rows.classes, entries, {})
 
@@ -81,8 +81,8 @@ def _open_folder(folder: Path) -> Source | None:
     elif folders := [name for name in names if (folder / name).is_dir()]:
         _check_no_list_beside(folder, folders, sorted({*names} - {*folders}))
         return None
-    known = _files(folder)
-    tables = [name for name in names if _may_be_list(folder / name) and list_parser.is_list(folder / name, known)]
+    files = _files(folder)
+    tables = [name for name in names if _may_be_list(folder / name) and list_parser.is_list(folder / name, files)]
     if len(tables) > 1:
         raise SourceError(
             f"{folder}: no class folders in it, and more than one list ({', '.join(tables[:3])}): give one of the lists"
@@ -103,9 +103,9 @@ def _check_no_list_beside(folder: Path, folders: list[str], others: list[str]) -
     if len(folders) == 1:
         images[f"{folders[0]}/"] = within = _names_in(folder, folders[0])
         images[""] += within
-    known = list_parser.Files(str(folder), lambda below: images.get(below, []))
+    files = list_parser.Files(str(folder), lambda below: images.get(below, []))
     for name in lists:
-        if list_parser.is_list_of_paths(folder / name, known):
+        if list_parser.is_list_of_paths(folder / name, files):
             raise SourceError(
                 f"{folder}: {name} in it has the labels of images that lie in no class folders: give {folder / name}, "
                 "or a folder of the images alone with --labels"
@@ -118,14 +118,14 @@ def _may_be_list(path: Path) -> bool:
 
 
 def _looks_like_text(path: Path) -> bool:
-    start = paths.read(path, 0, _GLANCE_BYTES)
+    start = paths.read(path, 0, _SNIFF_BYTES)
     if path.suffix.lower() in _SUFFIXES or list_parser.has_mark(start):
         return True
     controls = len(start) - len(start.translate(None, _CONTROLS))
     return bool(start) and controls * 20 < len(start)
 
 
-def _files(root: Path) -> list_parser.Known:
+def _files(root: Path) -> list_parser.FileLookup:
     """The files that a list in the folder ``root`` may name."""
     return (
         list_parser.RemoteFiles(root)
@@ -137,8 +137,8 @@ def _files(root: Path) -> list_parser.Known:
 def _names_in(root: Path, folder: str) -> list[str]:
     """The names of the files in a folder below ``root``; none where there is no such folder."""
     try:
-        with os.scandir(root / folder) as found:
-            return [entry.name for entry in found if not entry.is_dir()]
+        with os.scandir(root / folder) as entries:
+            return [entry.name for entry in entries if not entry.is_dir()]
     except OSError as error:
         if error.errno in _NO_FOLDERS:
             return []
@@ -151,10 +151,10 @@ def _elsewhere(root: Path, name: str) -> str:
         return ""
     try:
         nearby = [path for path in sorted(root.iterdir()) if path.is_dir()]
-        places = [place for place in (root.absolute().parent, Path.cwd(), *nearby) if (place / name).is_file()]
+        folders = [folder for folder in (root.absolute().parent, Path.cwd(), *nearby) if (folder / name).is_file()]
     except OSError:  # a name that no disk takes
         return ""
-    return f", but in {places[0]}" if places else ""
+    return f", but in {folders[0]}" if folders else ""
 
 
 def _is_same(path: Path, other: Path) -> bool:

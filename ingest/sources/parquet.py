@@ -28,7 +28,7 @@ from ingest.sources.folder import count_beside
 from ingest.system import paths
 
 _MAGIC = b"PAR1"
-_PLACE = np.dtype([("start", "<i8"), ("size_bytes", "<i8")])
+_LOCATION = np.dtype([("start", "<i8"), ("size_bytes", "<i8")])
 
 _LEAST_ROWS, _ROW_BYTES = 2**14, 16
 """A file may always have so many rows; more only if each takes so many bytes of it, and the smallest image does."""
@@ -39,7 +39,7 @@ _LEAST_IMAGES_BYTES, _IMAGES_RATIO = 2**28, 100
 _BATCH_ROWS, _BATCH_BYTES = 64, 2**26
 """Rows that are read at once, at most; fewer where a page is large, since each row may be all of it."""
 
-_MOST_THINGS = 10_000
+_MAX_CONTAINER_SIZE = 10_000
 """Columns, groups of rows and the like in a footer: with 50,000 levels of columns, pyarrow's stack overflows."""
 
 _KEY_BYTES, _LABEL_CHARACTERS = 4096, 1000
@@ -49,13 +49,13 @@ _NEEDS = "it needs the columns image (a struct of bytes and path) and label"
 
 @dataclass(frozen=True)
 class RowReader:
-    """Reads rows of the files ``paths``; an entry is at (file, group of rows, row in it, row of all)."""
+    """Reads rows of the files ``paths``; an entry's location is (file, group of rows, row in it, row of all)."""
 
     paths: tuple[Path, ...]
 
     def __call__(self, entry: Entry) -> Sample:
         """The bytes of a row's image. Half of its group is read for it, on average."""
-        number, group, row, _ = entry.at
+        number, group, row, _ = entry.location
         path = self.paths[number]
         with _opened(path) as table:
             if group < len(table.groups):
@@ -66,15 +66,17 @@ class RowReader:
 
 @dataclass(frozen=True)
 class ScratchReader:
-    """Reads images from the file that ``_stage`` wrote, where the places of all rows lie from byte ``table_at`` on."""
+    """Reads images from the file that ``_stage`` wrote; the locations of all rows lie from byte ``table_offset`` on."""
 
     scratch: Path
-    table_at: int
+    table_offset: int
 
     def __call__(self, entry: Entry) -> Sample:
         """The bytes of a row's image."""
-        place = paths.read(self.scratch, self.table_at + _PLACE.itemsize * entry.at[3], _PLACE.itemsize)
-        start, size_bytes = np.frombuffer(place, _PLACE)[0].item()
+        location = paths.read(
+            self.scratch, self.table_offset + _LOCATION.itemsize * entry.location[3], _LOCATION.itemsize
+        )
+        start, size_bytes = np.frombuffer(location, _LOCATION)[0].item()
         return _sample(entry, paths.read(self.scratch, start, size_bytes) if size_bytes >= 0 else None)
 
 
@@ -102,9 +104,11 @@ def open_parquet(path: Path) -> Source | None:
     _check_same_schema(files, schemas)
     names, has_words = schemas[0].names, any(schema.has_words for schema in schemas)
     classes, labels = _labelled([row.label for row in rows], names, has_words)
-    places = [(number, group, i) for number, group, count in groups for i in range(count)]
-    keys = _keys([row.name for row in rows], [files[number].name for number, *_ in places])
-    entries = Entries(Entry(key, label, (*place, i)) for i, (key, label, place) in enumerate(zip(keys, labels, places)))
+    locations = [(number, group, i) for number, group, count in groups for i in range(count)]
+    keys = _keys([row.name for row in rows], [files[number].name for number, *_ in locations])
+    entries = Entries(
+        Entry(key, label, (*location, i)) for i, (key, label, location) in enumerate(zip(keys, labels, locations))
+    )
     beside = count_beside(path, files, "not parquet") if path not in files else {}
     return Source(classes, entries, RowReader(files), lambda scratch: _stage(files, len(rows), scratch), beside)
 
@@ -144,7 +148,7 @@ def _opened(path: Path) -> Iterator[_Table]:
         with path.open("rb") as file:
             groups = _groups(path, file)
             source = path.open("rb") if paths.is_remote(path) else path
-            with ParquetFile(source, buffer_size=2**20, thrift_container_size_limit=_MOST_THINGS) as parquet:
+            with ParquetFile(source, buffer_size=2**20, thrift_container_size_limit=_MAX_CONTAINER_SIZE) as parquet:
                 yield _Table(path, parquet, file, groups)
     except OSError as error:
         if error.errno is None:  # pyarrow's own
@@ -172,10 +176,10 @@ def _schema(table: _Table) -> _Schema:
     import pyarrow as pa
 
     schema = table.parquet.schema_arrow
-    found = dict(zip(schema.names, schema.types))
-    image, label = found.get("image", pa.null()), found.get("label")
+    columns = dict(zip(schema.names, schema.types))
+    image, label = columns.get("image", pa.null()), columns.get("label")
     fields = {field.name: field.type for field in image} if pa.types.is_struct(image) else {}
-    if len(found) < len(schema.names) or not (
+    if len(columns) < len(schema.names) or not (
         _is_bytes(fields.get("bytes")) and _is_text(fields.get("path")) and label
     ):
         has = ", ".join(f"{name} ({str(kind)[:60]})" for name, kind in [*zip(schema.names, schema.types)][:10])
@@ -212,10 +216,10 @@ def _class_names(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
         raise SourceError(f"{path}: the names of its classes are no list of words: write it anew with such")
     # Whole numbers have one spelling.
-    words = tuple(map(str, names))
-    if len(set(words)) < len(words) or "" in words or len(words) > MAX_CLASSES:
+    class_names = tuple(map(str, names))
+    if len(set(class_names)) < len(class_names) or "" in class_names or len(class_names) > MAX_CLASSES:
         raise SourceError(f"{path}: two of its classes have one name, or one has none, or they are too many")
-    return words
+    return class_names
 
 
 def _check_same_schema(files: Sequence[Path], schemas: Sequence[_Schema]) -> None:
@@ -223,10 +227,10 @@ def _check_same_schema(files: Sequence[Path], schemas: Sequence[_Schema]) -> Non
     for path, schema in zip(files, schemas):
         if schema.names != schemas[0].names:
             pairs = enumerate(zip((*schemas[0].names, None), (*schema.names, None)))
-            label, (here, there) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+            label, (name, other_name) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
             raise SourceError(
-                f"{files[0]} and {path.name}: their classes' names differ (label {label} is {here!r} and {there!r}): "
-                "give files of one set"
+                f"{files[0]} and {path.name}: their classes' names differ "
+                f"(label {label} is {name!r} and {other_name!r}): give files of one set"
             )
     kinds = {schema.has_words: path for path, schema in zip(files, schemas) if schema.has_words is not None}
     if len(kinds) > 1:
@@ -271,8 +275,8 @@ def _labelled(
 ) -> tuple[tuple[str, ...], list[int]]:
     """Classes, and the label of each row; NO_CLASS where it is missing or out of range."""
     if names:
-        known = {name if has_words else label: label for label, name in enumerate(names)}
-        return names, [NO_CLASS if value is None else known.get(value, NO_CLASS) for value in values]
+        label_of = {name if has_words else label: label for label, name in enumerate(names)}
+        return names, [NO_CLASS if value is None else label_of.get(value, NO_CLASS) for value in values]
     if has_words:
         words = [str(value) for value in values if value is not None]
         classes, labels = label_all(words)
@@ -298,12 +302,12 @@ def _keys(names: list[str], file_names: list[str]) -> list[str]:
 def _stage(files: tuple[Path, ...], rows: int, scratch: Path) -> ScratchReader:
     """Copy all images to ``scratch``; the reader of that file. Raises OSError."""
     with scratch.open("wb") as file:
-        places = [(file.tell(), -1 if data is None else file.write(data)) for data in _all_images(files)]
-        table_at = file.tell()
-        file.write(np.array(places, _PLACE).tobytes())
-    if len(places) != rows:
+        locations = [(file.tell(), -1 if data is None else file.write(data)) for data in _all_images(files)]
+        table_offset = file.tell()
+        file.write(np.array(locations, _LOCATION).tobytes())
+    if len(locations) != rows:
         raise SourceError(f"{files[0].parent}: has changed: start again")
-    return ScratchReader(scratch, table_at)
+    return ScratchReader(scratch, table_offset)
 
 
 def _all_images(files: tuple[Path, ...]) -> Iterator[bytes | None]:
@@ -349,10 +353,10 @@ def _sample(entry: Entry, data: bytes | None) -> Sample:
 
 
 def _files(path: Path) -> Iterator[Path]:
-    found = [path] if path.is_file() else [path / name for name in paths.list_dir(path)] if path.is_dir() else []
+    candidates = [path] if path.is_file() else [path / name for name in paths.list_dir(path)] if path.is_dir() else []
     if paths.is_remote(path) and not path.is_file():
-        found = [file for file in found if file.suffix == ".parquet"]
-    return (file for file in found if file.is_file() and paths.start_of(file, 4) == _MAGIC)
+        candidates = [file for file in candidates if file.suffix == ".parquet"]
+    return (file for file in candidates if file.is_file() and paths.start_of(file, 4) == _MAGIC)
 
 
 def _check_not_damaged(path: Path, files: tuple[Path, ...]) -> None:

@@ -56,7 +56,7 @@ def groups(file: BinaryIO, size_bytes: int) -> list[Group]:
     try:
         footer = _Reader(file.read(footer_bytes)).struct()
         result = [
-            Group(_number(group, _ROWS), tuple(_column(each[_COLUMN]) for each in group[_COLUMNS]))
+            Group(_number(group, _ROWS), tuple(_column(chunk[_COLUMN]) for chunk in group[_COLUMNS]))
             for group in footer[_GROUPS]
         ]
     except (IndexError, KeyError, TypeError) as error:
@@ -71,12 +71,12 @@ def largest(file: BinaryIO, column: Column) -> int:
 
     Raises ValueError where a header is damaged, or a page would unpack to many times what is there.
     """
-    result, at, end, values = 0, column.start, column.start + column.size_bytes, column.values
+    result, offset, end, values = 0, column.start, column.start + column.size_bytes, column.values
     while values > 0:
-        header, size_bytes = _header(file, at, end)
+        header, size_bytes = _header(file, offset, end)
         unpacked, packed = _number(header, _UNPACKED), _number(header, _PACKED)
-        at += size_bytes + packed
-        if at > end:
+        offset += size_bytes + packed
+        if offset > end:
             raise ValueError("a page that is longer than its column")
         if unpacked > _LEAST_BYTES + _RATIO * packed:
             raise ValueError(f"a page of {packed:,} bytes that unpacks to {unpacked:,}")
@@ -98,7 +98,7 @@ def _header(file: BinaryIO, start: int, end: int) -> tuple[dict[int, Any], int]:
         file.seek(start)
         reader = _Reader(file.read(max(0, min(size_bytes, end - start))))
         try:
-            return reader.struct(), reader.at
+            return reader.struct(), reader.offset
         except IndexError:
             continue
     raise ValueError("a page's header that is cut short")
@@ -115,7 +115,7 @@ class _Reader:
     """Reads a struct; IndexError where the data end before its end, ValueError where it makes no sense."""
 
     def __init__(self, data: bytes):
-        self._data, self.at = data, 0
+        self._data, self.offset = data, 0
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """The values in a struct, by the numbers of their fields."""
@@ -144,13 +144,13 @@ class _Reader:
             return self._byte()
         if kind in (_DOUBLE, _BINARY):
             size_bytes = 8 if kind == _DOUBLE else self._varint()
-            self.at += size_bytes
+            self.offset += size_bytes
             return None  # not needed
         raise ValueError(_NO_SENSE)
 
     def _byte(self) -> int:
-        self.at += 1
-        return self._data[self.at - 1]
+        self.offset += 1
+        return self._data[self.offset - 1]
 
     def _varint(self) -> int:
         value = shift = 0

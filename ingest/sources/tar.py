@@ -28,7 +28,7 @@ from ingest.sources.labels import labels_of
 from ingest.sources.tar_headers import FOLDER, NO_FILE, NO_NAME, OUTSIDE, SOUND, Member
 from ingest.system import paths
 
-# What is wrong with an entry; its number is the last of the entry's `at`.
+# What is wrong with an entry; its number is the last of the entry's `location`.
 _NO_FOLDER, _NO_LABEL, _NO_IMAGE, _NO_TAR, _HIDDEN, _SEVERAL, _NO_KEY, _TOO_LARGE, _UNLABELLED = range(100, 109)
 _LARGEST_BYTES = 2**29  # as many pixels as can be packed, uncompressed, with 16 bytes each
 _FAULTS = tar_headers.FAULTS | {
@@ -57,7 +57,7 @@ _FIELDS = 20
 _CLS_BYTES = 1024
 """The name or number of a class has no more."""
 
-_PEEKED, _NAMED = 8, 3
+_PEEK_MEMBERS, _MAX_NAMED = 8, 3
 """First members by which an archive in a folder is known; damaged archives that an error names."""
 
 _Key = tuple[int, str]  # of a sample: its archive, and the name of its .cls without the suffix
@@ -65,13 +65,13 @@ _Key = tuple[int, str]  # of a sample: its archive, and the name of its .cls wit
 
 @dataclass(frozen=True)
 class TarReader:
-    """Reads members of the archives ``paths``; an entry is at (number of the archive, byte, size, fault)."""
+    """Reads members of the archives ``paths``; an entry's location is (number of the archive, byte, size, fault)."""
 
     paths: tuple[Path, ...]
 
     def __call__(self, entry: Entry) -> Sample:
         """The bytes of a member."""
-        number, offset, size_bytes, fault = entry.at
+        number, offset, size_bytes, fault = entry.location
         if fault:
             raise BadSampleError(_FAULTS[fault])
         return Sample(entry.key, entry.label, _read(self.paths[number], offset, size_bytes))
@@ -94,17 +94,17 @@ class _Archives:
         for number, path in enumerate(self.paths):
             try:
                 with path.open("rb") as file:
-                    found = self.kept(tar_headers.members(file, path, number, 0))
-                    yield from _in_class(found, classes[number], path) if classes else found
+                    kept = self.kept(tar_headers.members(file, path, number, 0))
+                    yield from _with_class_prefix(kept, classes[number], path) if classes else kept
             except SourceError as error:
                 wrong.append(str(error))
             except OSError as error:
                 wrong.append(_cannot_be_read(path, error))
         _check_none_wrong(wrong)
 
-    def kept(self, found: Iterable[Member]) -> Iterator[Member]:
+    def kept(self, members: Iterable[Member]) -> Iterator[Member]:
         """Those members that are not passed over."""
-        for member in found:
+        for member in members:
             rule = next(filter(None, map(ignored.rule, member.name.split("/"))), None)
             if rule is None:
                 yield member
@@ -113,15 +113,15 @@ class _Archives:
 
     def source(self, classes: Iterable[str], entries: Iterable[Entry]) -> Source:
         """The source of these entries, and of the strays."""
-        found = Entries(self._told_apart(chain(entries, map(_bad, self.strays))))
-        return Source(tuple(classes), found, TarReader(self.paths), passed_over=dict(self.passed_over))
+        all_entries = Entries(self._with_unique_keys(chain(entries, map(_bad, self.strays))))
+        return Source(tuple(classes), all_entries, TarReader(self.paths), passed_over=dict(self.passed_over))
 
-    def _told_apart(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def _with_unique_keys(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """The entries, with their places in the keys of those that cannot be packed and are of the same name."""
         seen = set()
         for entry in entries:
             if entry.label == NO_CLASS and entry.key in seen:
-                number, offset = entry.at[:2]
+                number, offset = entry.location[:2]
                 entry = entry._replace(key=f"{entry.key} ({self.paths[number].name}, byte {offset})")
             elif entry.label == NO_CLASS:
                 seen.add(entry.key)
@@ -140,10 +140,10 @@ def open_tar(path: Path, labels: Path | None) -> Source | None:
             if not _is_named_tar(path.name):
                 return None
         return _of_archive(_Archives((path,)), labels)
-    here = None if labels else _archives_in(path)
-    if here is None:
+    archives = None if labels else _archives_in(path)
+    if archives is None:
         return None
-    return _of_archive(here, labels) if len(here.paths) == 1 else _of_archives(here)
+    return _of_archive(archives, labels) if len(archives.paths) == 1 else _of_archives(archives)
 
 
 def _archives_in(folder: Path) -> _Archives | None:
@@ -151,10 +151,10 @@ def _archives_in(folder: Path) -> _Archives | None:
     listing = sorted(folder.iterdir()) if folder.is_dir() else []
     rules = {path: ignored.rule(path.name) for path in listing}
     hidden = [path for path in listing if path.name.startswith(".") and not rules[path]]
-    shown = [path for path in listing if not path.name.startswith(".") and not rules[path]]
-    if any(path.is_dir() for path in shown):
+    visible = [path for path in listing if not path.name.startswith(".") and not rules[path]]
+    if any(path.is_dir() for path in visible):
         return None
-    faults, unread = _faults_of(shown)
+    faults, unread = _faults_of(visible)
     if SOUND not in faults.values() and not any(_is_named_tar(path.name) for path in unread):
         return None
     _check_none_wrong([_cannot_be_read(path, error) for path, error in unread.items()])
@@ -181,38 +181,38 @@ def _faults_of(paths: list[Path]) -> tuple[dict[Path, int], dict[Path, OSError]]
     return faults, unread
 
 
-def _of_archive(here: _Archives, labels: Path | None) -> Source:
+def _of_archive(archives: _Archives, labels: Path | None) -> Source:
     """The source of one archive: of class tars, or of images."""
-    members = list(here.members())
+    members = list(archives.members())
     sound = [member for member in members if not member.fault]
-    _check_members_not_compressed(here.paths[0], sound)
+    _check_members_not_compressed(archives.paths[0], sound)
     tars = [member for member in sound if _is_class_tar(member)]
     # There may be a README beside class tars, and a stray tar among images.
     if not any(member.is_tar for member in tars) or 2 * len(tars) < len(sound):
-        return _of_images(here, members, labels)
-    _check_no_labels(here, labels)
-    classes = _class_names(here.paths[0], [member.name for member in tars])
-    return _of_classes(here, classes, _in_class_tars(here, members))
+        return _of_images(archives, members, labels)
+    _check_no_labels(archives, labels)
+    classes = _class_names(archives.paths[0], [member.name for member in tars])
+    return _of_classes(archives, classes, _class_tar_members(archives, members))
 
 
-def _in_class_tars(here: _Archives, members: list[Member]) -> Iterator[Member]:
+def _class_tar_members(archives: _Archives, members: list[Member]) -> Iterator[Member]:
     """The images of the tars in a tar, each below its tar's name, and what else is in that."""
-    path, damages = here.paths[0], []
+    path, damages = archives.paths[0], []
     with path.open("rb") as file:
         for outer in members:
             if not _is_class_tar(outer):
                 yield outer._replace(fault=outer.fault or (_HIDDEN if _is_hidden(outer.name) else _NO_TAR))
                 continue
             # An empty file is an archive without members to tar, too.
-            found = tar_headers.members(file, path, 0, outer.offset, outer.size_bytes) if outer.size_bytes else ()
+            inner = tar_headers.members(file, path, 0, outer.offset, outer.size_bytes) if outer.size_bytes else ()
             try:
-                yield from _in_class(here.kept(found), _stem(outer.name), path)
+                yield from _with_class_prefix(archives.kept(inner), _stem(outer.name), path)
             except SourceError as error:
                 damages.append(f"{error} (in {outer.name!r})")
     _check_none_wrong(damages)
 
 
-def _in_class(members: Iterable[Member], name: str, path: Path) -> Iterator[Member]:
+def _with_class_prefix(members: Iterable[Member], name: str, path: Path) -> Iterator[Member]:
     """The members of a class's tar, below the class's name. Raises SourceError where a .cls says another class."""
     for member in members:
         if not member.fault and _is_cls(member):
@@ -223,65 +223,65 @@ def _in_class(members: Iterable[Member], name: str, path: Path) -> Iterator[Memb
         yield member._replace(name=f"{name}/{member.name}")
 
 
-def _of_archives(here: _Archives) -> Source:
+def _of_archives(archives: _Archives) -> Source:
     """The source of several archives: one for each class, or parts of a whole."""
     # The first shows the kind, and a few members of each other whether it is of the same.
-    limits = [None, *[_PEEKED] * len(here.paths)]
-    peeked = [(path.name, found) for path, n in zip(here.paths, limits) if (found := _first_members(path, n))]
-    folder = here.paths[0].parent
-    if any(member.is_tar for _, found in peeked for member in found):
+    limits = [None, *[_PEEK_MEMBERS] * len(archives.paths)]
+    peeked = [(path.name, members) for path, n in zip(archives.paths, limits) if (members := _first_members(path, n))]
+    folder = archives.paths[0].parent
+    if any(member.is_tar for _, members in peeked for member in members):
         raise SourceError(f"{folder}: archives of archives: give one of them alone")
-    deep = [name for name, found in peeked if 2 * sum("/" in member.name for member in found) >= len(found)]
+    deep = [name for name, members in peeked if 2 * sum("/" in member.name for member in members) >= len(members)]
     flat = [name for name, _ in peeked if name not in deep]
-    if any(_is_cls(member) for _, found in peeked for member in found) or (deep and not flat):
-        return _of_images(here, list(here.members()), None)
+    if any(_is_cls(member) for _, members in peeked for member in members) or (deep and not flat):
+        return _of_images(archives, list(archives.members()), None)
     if deep:
         raise SourceError(
             f"{folder}: {deep[0]} holds CLASS/IMAGE files, and {flat[0]} images alone, as a class's archive does: "
             "give a folder of archives of one kind"
         )
-    classes = _class_names(folder, [path.name for path in here.paths])
-    return _of_classes(here, classes, here.members(classes))
+    classes = _class_names(folder, [path.name for path in archives.paths])
+    return _of_classes(archives, classes, archives.members(classes))
 
 
 def _first_members(path: Path, count: int | None) -> list[Member]:
     """The first sound members of an archive, or all; none where it cannot be read, which shows when it is."""
     with suppress(OSError, SourceError), path.open("rb") as file:
-        found = _Archives((path,)).kept(tar_headers.members(file, path, 0, 0))
-        return list(islice((member for member in found if not member.fault), count))
+        members = _Archives((path,)).kept(tar_headers.members(file, path, 0, 0))
+        return list(islice((member for member in members if not member.fault), count))
     return []
 
 
-def _of_images(here: _Archives, members: list[Member], labels: Path | None) -> Source:
+def _of_images(archives: _Archives, members: list[Member], labels: Path | None) -> Source:
     """The source of images, however they lie in their archives."""
     sound = [member for member in members if not member.fault]
     if any(map(_is_cls, sound)):
-        _check_no_labels(here, labels)
-        return _of_webdataset(here, [member for member in members if member.fault != FOLDER])
+        _check_no_labels(archives, labels)
+        return _of_webdataset(archives, [member for member in members if member.fault != FOLDER])
     deep = [member for member in sound if "/" in member.name]
     if not deep:
-        return _of_labelled(here, [member for member in members if member.fault != FOLDER], labels)
-    _check_no_labels(here, labels)
+        return _of_labelled(archives, [member for member in members if member.fault != FOLDER], labels)
+    _check_no_labels(archives, labels)
     # A folder without images is a class, too, as it is on a disk.
     within = (m for m in members if m.fault not in (OUTSIDE, NO_NAME) and ("/" in m.name or m.fault == FOLDER))
     classes = {name for name in {m.name.split("/")[0] for m in within} if name and not name.startswith(".")}
-    return _of_classes(here, classes, members)
+    return _of_classes(archives, classes, members)
 
 
-def _of_labelled(here: _Archives, members: list[Member], labels: Path | None) -> Source:
+def _of_labelled(archives: _Archives, members: list[Member], labels: Path | None) -> Source:
     """The source of images whose labels lie apart."""
     if labels is None:
         if members:
-            raise SourceError(f"{here.paths[0]}: its images have no classes: give them with --labels FILE")
-        return here.source((), ())
+            raise SourceError(f"{archives.paths[0]}: its images have no classes: give them with --labels FILE")
+        return archives.source((), ())
     sound = [member for member in members if not member.fault]
     classes, numbers, passed_over = labels_of(labels, [member.name for member in sound])
-    here.passed_over.update(passed_over)
+    archives.passed_over.update(passed_over)
     entries = [_entry(member, label, _UNLABELLED) for member, label in zip(sound, numbers)]
-    return here.source(classes, [*entries, *(_bad(member) for member in members if member.fault)])
+    return archives.source(classes, [*entries, *(_bad(member) for member in members if member.fault)])
 
 
-def _of_classes(here: _Archives, classes: Iterable[str], members: Iterable[Member]) -> Source:
+def _of_classes(archives: _Archives, classes: Iterable[str], members: Iterable[Member]) -> Source:
     """The source of members that lie in the folder of their class."""
     labels = {name: label for label, name in enumerate(sorted(classes))}
     depths = set()
@@ -294,51 +294,51 @@ def _of_classes(here: _Archives, classes: Iterable[str], members: Iterable[Membe
                     depths.add(entry.key.count("/"))
                 yield entry
 
-    source = here.source(labels, entries())
+    source = archives.source(labels, entries())
     if depths and min(depths) > 1:
         raise SourceError(
-            f"{here.paths[0]}: its folders ({', '.join(source.classes[:3])}) hold folders, not images: "
+            f"{archives.paths[0]}: its folders ({', '.join(source.classes[:3])}) hold folders, not images: "
             "pack an archive of CLASS/IMAGE files"
         )
     return source
 
 
-def _of_webdataset(here: _Archives, members: list[Member]) -> Source:
+def _of_webdataset(archives: _Archives, members: list[Member]) -> Source:
     """The source of samples, each an image, its .cls, and fields that are passed over.
 
     WebDataset has the first dot of a name end its key. Here an image belongs to the .cls that shares most of its name
     up to a dot: ``img_1.5x.jpg`` goes with ``img_1.5x.cls``, or else with ``img_1.cls``.
     """
-    images, texts, bad = _sorted_out(here, members)
+    images, texts, bad = _partition(archives, members)
     samples = _samples(images, texts)
     bad += [image._replace(fault=_NO_LABEL) for image in samples.pop(None, [])]
     good: list[tuple[Member, str]] = []
-    for key, found in texts.items():
+    for key, cls_files in texts.items():
         if key not in samples:
-            bad += [text._replace(fault=_NO_IMAGE) for text in found]
+            bad += [text._replace(fault=_NO_IMAGE) for text in cls_files]
             continue
-        _count_fields(here, ["cls"] * len(found))
-        chosen = _chosen(here, key, samples[key])
-        word = _word(here.paths[key[0]], found[0])
-        if len(chosen) == len(found) == 1 and word:
+        _count_fields(archives, ["cls"] * len(cls_files))
+        chosen = _chosen(archives, key, samples[key])
+        word = _read_cls(archives.paths[key[0]], cls_files[0])
+        if len(chosen) == len(cls_files) == 1 and word:
             good.append((chosen[0], word))
         else:
-            fault = _SEVERAL if len(chosen) > 1 or len(found) > 1 else _NO_LABEL
+            fault = _SEVERAL if len(chosen) > 1 or len(cls_files) > 1 else _NO_LABEL
             bad += [image._replace(fault=fault) for image in chosen]
-    _check_not_mixed(here, good)
+    _check_not_mixed(archives, good)
     classes, labels = label_all([word for _, word in good])
     entries = [_entry(image, label, _NO_LABEL) for (image, _), label in zip(good, labels)]
-    return here.source(classes, _with_shards(here, [*entries, *map(_bad, bad)]))
+    return archives.source(classes, _with_shards(archives, [*entries, *map(_bad, bad)]))
 
 
-def _check_not_mixed(here: _Archives, samples: list[tuple[Member, str]]) -> None:
+def _check_not_mixed(archives: _Archives, samples: list[tuple[Member, str]]) -> None:
     """Raise SourceError where some labels are numbers and others words: as words, numbers would have other labels."""
-    words = {label_number(word) is None: (image.name, word) for image, word in samples}
-    if len(words) > 1:
-        (image, word), (other, number) = words[True], words[False]
+    examples = {label_number(word) is None: (image.name, word) for image, word in samples}
+    if len(examples) > 1:
+        (image, word), (other, number) = examples[True], examples[False]
         raise SourceError(
-            f"{here.paths[0]}: the .cls of {image!r} is a word ({word!r}), that of {other!r} a number ({number!r}): "
-            "make all of them words, or all numbers"
+            f"{archives.paths[0]}: the .cls of {image!r} is a word ({word!r}), that of {other!r} a number "
+            f"({number!r}): make all of them words, or all numbers"
         )
 
 
@@ -350,7 +350,9 @@ def _samples(images: list[Member], texts: dict[_Key, list[Member]]) -> dict[_Key
     return samples
 
 
-def _sorted_out(here: _Archives, members: list[Member]) -> tuple[list[Member], dict[_Key, list[Member]], list[Member]]:
+def _partition(
+    archives: _Archives, members: list[Member]
+) -> tuple[list[Member], dict[_Key, list[Member]], list[Member]]:
     """A WebDataset's images, its .cls, and what is neither and cannot be passed over."""
     images: list[Member] = []
     texts: dict[_Key, list[Member]] = {}
@@ -364,19 +366,19 @@ def _sorted_out(here: _Archives, members: list[Member]) -> tuple[list[Member], d
         elif suffix in _IMAGE_SUFFIXES:
             images.append(member)
         else:
-            _count_fields(here, [suffix])
+            _count_fields(archives, [suffix])
     return images, texts, bad
 
 
-def _chosen(here: _Archives, key: _Key, images: list[Member]) -> list[Member]:
+def _chosen(archives: _Archives, key: _Key, images: list[Member]) -> list[Member]:
     """Those of a sample's images that are named as its .cls is; all, where none is. What else it has is passed over."""
     own = [image for image in images if _stem_and_suffix(image.name)[0] == key[1]]
     if own:
-        _count_fields(here, [image.name[len(key[1]) + 1 :].lower() for image in images if image not in own])
+        _count_fields(archives, [image.name[len(key[1]) + 1 :].lower() for image in images if image not in own])
     return own or images
 
 
-def _word(path: Path, text: Member) -> str:
+def _read_cls(path: Path, text: Member) -> str:
     """The class that a .cls says; nothing where it says none."""
     if text.size_bytes > _CLS_BYTES:
         return ""
@@ -384,20 +386,22 @@ def _word(path: Path, text: Member) -> str:
     return word if word.isprintable() and "\ufffd" not in word else ""
 
 
-def _with_shards(here: _Archives, entries: list[Entry]) -> list[Entry]:
+def _with_shards(archives: _Archives, entries: list[Entry]) -> list[Entry]:
     """The entries, with their archives' names before their keys where images' names start again in each archive."""
     images = [entry.key for entry in entries if _stem_and_suffix(entry.key)[1] in _IMAGE_SUFFIXES]
-    if len(here.paths) == 1 or len(set(images)) == len(images):
+    if len(archives.paths) == 1 or len(set(images)) == len(images):
         return entries
-    return [entry._replace(key=f"{_stem(here.paths[entry.at[0]].name)}/{entry.key}") for entry in entries]
+    return [entry._replace(key=f"{_stem(archives.paths[entry.location[0]].name)}/{entry.key}") for entry in entries]
 
 
-def _count_fields(here: _Archives, suffixes: list[str]) -> None:
+def _count_fields(archives: _Archives, suffixes: list[str]) -> None:
     for suffix in suffixes:
         rule = f"WebDataset .{suffix}"
-        if not _PLAIN_FIELD.fullmatch(suffix) or (len(here.passed_over) > _FIELDS and rule not in here.passed_over):
+        if not _PLAIN_FIELD.fullmatch(suffix) or (
+            len(archives.passed_over) > _FIELDS and rule not in archives.passed_over
+        ):
             rule = "WebDataset, other fields"
-        here.passed_over[rule] += 1
+        archives.passed_over[rule] += 1
 
 
 def _stem_and_suffix(name: str) -> tuple[str, str]:
@@ -464,7 +468,7 @@ def _stem(name: str) -> str:
 
 def _files_in(path: Path) -> list[Path]:
     """The files below a folder, or the file itself."""
-    return [found for found in path.rglob("*") if not found.is_dir()] if path.is_dir() else [path]
+    return [file for file in path.rglob("*") if not file.is_dir()] if path.is_dir() else [path]
 
 
 def _read(path: Path, offset: int, size_bytes: int) -> bytes:
@@ -484,14 +488,14 @@ def _cannot_be_read(path: Path, error: OSError) -> str:
 def _check_none_wrong(wrong: list[str]) -> None:
     """Raise SourceError where something is wrong, with all of it in one line."""
     if wrong:
-        more = [f"and {len(wrong) - _NAMED} more archives"] if len(wrong) > _NAMED else []
-        raise SourceError("; ".join([*wrong[:_NAMED], *more]))
+        more = [f"and {len(wrong) - _MAX_NAMED} more archives"] if len(wrong) > _MAX_NAMED else []
+        raise SourceError("; ".join([*wrong[:_MAX_NAMED], *more]))
 
 
-def _check_no_labels(here: _Archives, labels: Path | None) -> None:
+def _check_no_labels(archives: _Archives, labels: Path | None) -> None:
     if labels is not None:
         raise SourceError(
-            f"{here.paths[0]}: labels are for images without folders, and it has folders, tars or .cls: classes"
+            f"{archives.paths[0]}: labels are for images without folders, and it has folders, tars or .cls: classes"
         )
 
 
@@ -503,9 +507,9 @@ def _check_not_compressed(path: Path) -> None:
 
 def _check_members_not_compressed(path: Path, sound: list[Member]) -> None:
     """Raise SourceError where an archive holds class tars that are compressed."""
-    found = [member.name for member in sound if _COMPRESSED.fullmatch(member.name)]
-    if found and 2 * len(found) >= len(sound):
+    compressed = [member.name for member in sound if _COMPRESSED.fullmatch(member.name)]
+    if compressed and 2 * len(compressed) >= len(sound):
         raise SourceError(
-            f"{path}: the archives in it, such as {found[0]!r}, are compressed, and cannot be read at random: "
+            f"{path}: the archives in it, such as {compressed[0]!r}, are compressed, and cannot be read at random: "
             "make plain tars of them first"
         )

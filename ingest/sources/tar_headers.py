@@ -48,7 +48,7 @@ _LONG_NAME, _LONG_LINK, _PAX_FOR_ALL, _EXTENDED = b"L", b"K", b"g", b"LKxXg"
 
 _OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 _DECIMAL = re.compile(rb"[0-9]{1,18}")
-_HERE = re.compile(r"(?:\./)+")
+_DOT_SLASHES = re.compile(r"(?:\./)+")
 _PAX_RECORD = re.compile(rb"([1-9][0-9]{0,6}) ([^=]+)=")
 
 
@@ -69,23 +69,23 @@ def members(file: IO[bytes], path: Path, archive: int, start: int, size_bytes: i
     Raises SourceError, which names ``path``, where it is cut short or is not an archive throughout.
     """
     end = file.seek(0, 2) if size_bytes is None else start + size_bytes
-    at, has_end = start, False
+    offset, has_end = start, False
     for_all: dict[str, bytes] = {}
     for_next: dict[str, bytes] = {}
-    while at < end:
-        block = part(file, at, min(2 * BLOCK_BYTES, end - at))
+    while offset < end:
+        block = part(file, offset, min(2 * BLOCK_BYTES, end - offset))
         header = block[:BLOCK_BYTES]
         if not any(header) and not for_next:
             has_end |= len(header) == BLOCK_BYTES
-            at = _after_zeros(file, path, at, end)
+            offset = _after_zeros(file, path, offset, end)
         elif not is_header(header):
-            raise _damaged(path, f"no header at byte {at}{', which follows its end' if has_end else ''}")
+            raise _damaged(path, f"no header at byte {offset}{', which follows its end' if has_end else ''}")
         elif header[156:157] in _EXTENDED:
-            fields, at = _extended(file, path, header, at, end)
+            fields, offset = _extended(file, path, header, offset, end)
             (for_all if header[156:157] == _PAX_FOR_ALL else for_next).update(fields)
             has_end = False
         else:
-            member, at = _member(file, path, archive, block, at, end, {**for_all, **for_next})
+            member, offset = _member(file, path, archive, block, offset, end, {**for_all, **for_next})
             for_next, has_end = {}, False
             yield member
     if for_next or not has_end:
@@ -126,18 +126,18 @@ def part(file: IO[bytes], start: int, size_bytes: int) -> bytes:
 
 
 def _member(
-    file: IO[bytes], path: Path, archive: int, block: bytes, at: int, end: int, fields: dict[str, bytes]
+    file: IO[bytes], path: Path, archive: int, block: bytes, header_offset: int, end: int, fields: dict[str, bytes]
 ) -> tuple[Member, int]:
-    """The member whose header is at byte ``at``, and where the next one's is."""
-    kind, offset = block[156:157], at + BLOCK_BYTES
+    """The member whose header is at byte ``header_offset``, and where the next one's is."""
+    kind, offset = block[156:157], header_offset + BLOCK_BYTES
     size = _size(block, fields)
     if size is None:
-        raise _damaged(path, f"the member at byte {at} has no size")
+        raise _damaged(path, f"the member at byte {header_offset} has no size")
     if kind == _SPARSE:
         offset = _after_map(file, path, block, offset, end)
     content_bytes = 0 if kind in _WITHOUT_CONTENT else size
     if offset + content_bytes > end:
-        raise _damaged(path, f"the member at byte {at} has {content_bytes} bytes, and {end - offset} follow")
+        raise _damaged(path, f"the member at byte {header_offset} has {content_bytes} bytes, and {end - offset} follow")
     name = _name(block, fields)
     fault = _fault(kind, name, size, is_sparse="sparse" in fields)
     is_tar = content_bytes >= BLOCK_BYTES and is_header(block[BLOCK_BYTES:])
@@ -154,8 +154,8 @@ def _size(header: bytes, fields: dict[str, bytes]) -> int | None:
 def _name(header: bytes, fields: dict[str, bytes]) -> str:
     name = fields.get("GNU.sparse.name") or fields.get("path") or fields.get("long name") or _ustar_name(header)
     text = _text(name).decode("utf-8", "surrogateescape")
-    here = _HERE.match(text)
-    return text[here.end() :] if here else text
+    match = _DOT_SLASHES.match(text)
+    return text[match.end() :] if match else text
 
 
 def _ustar_name(header: bytes) -> bytes:
@@ -180,30 +180,30 @@ def _fault(kind: bytes, name: str, size_bytes: int, is_sparse: bool) -> int:
     return SOUND
 
 
-def _extended(file: IO[bytes], path: Path, header: bytes, at: int, end: int) -> tuple[dict[str, bytes], int]:
+def _extended(file: IO[bytes], path: Path, header: bytes, offset: int, end: int) -> tuple[dict[str, bytes], int]:
     """What a header says of the members after it, as far as it matters here, and where the next header is."""
     size = _number(header[124:136])
-    if size is None or size > min(_LONGEST_HEADER_BYTES, end - at - BLOCK_BYTES):
-        raise _damaged(path, f"the extended header at byte {at} is too long")
-    data, kind = part(file, at + BLOCK_BYTES, size), header[156:157]
-    after = at + BLOCK_BYTES + _padded(size)
+    if size is None or size > min(_LONGEST_HEADER_BYTES, end - offset - BLOCK_BYTES):
+        raise _damaged(path, f"the extended header at byte {offset} is too long")
+    data, kind = part(file, offset + BLOCK_BYTES, size), header[156:157]
+    after = offset + BLOCK_BYTES + _padded(size)
     if kind == _LONG_LINK:
         return {}, after
     if kind == _LONG_NAME:
         return {"long name": _text(data)}, after
     fields = _pax_fields(data)
     if fields is None:
-        raise _damaged(path, f"the extended header at byte {at} is no list of fields")
+        raise _damaged(path, f"the extended header at byte {offset} is no list of fields")
     return fields, after
 
 
 def _pax_fields(data: bytes) -> dict[str, bytes] | None:
     """Name, size and whether it is sparse, from records of ``LENGTH KEY=VALUE\\n``; None where it is something else."""
-    fields, at = {}, 0
+    fields, offset = {}, 0
     data = data.rstrip(b"\0")
-    while at < len(data):
-        record = _PAX_RECORD.match(data, at)
-        end = at + int(record[1]) if record else 0
+    while offset < len(data):
+        record = _PAX_RECORD.match(data, offset)
+        end = offset + int(record[1]) if record else 0
         if not record or not record.end() < end <= len(data) or data[end - 1 : end] != b"\n":
             return None
         key = record[2]
@@ -211,31 +211,31 @@ def _pax_fields(data: bytes) -> dict[str, bytes] | None:
             fields[key.decode()] = data[record.end() : end - 1]
         if key.startswith(b"GNU.sparse."):
             fields["sparse"] = b""
-        at = end
+        offset = end
     return fields
 
 
-def _after_map(file: IO[bytes], path: Path, header: bytes, at: int, end: int) -> int:
+def _after_map(file: IO[bytes], path: Path, header: bytes, offset: int, end: int) -> int:
     """Where the content of a sparse file begins: behind the blocks of its map."""
     has_more = header[482]
     while has_more:
-        block = part(file, at, min(BLOCK_BYTES, end - at))
+        block = part(file, offset, min(BLOCK_BYTES, end - offset))
         if len(block) < BLOCK_BYTES:
             raise _damaged(path, f"it ends within a sparse file's map, at byte {end}")
-        has_more, at = block[504], at + BLOCK_BYTES
-    return at
+        has_more, offset = block[504], offset + BLOCK_BYTES
+    return offset
 
 
 def _after_zeros(file: IO[bytes], path: Path, start: int, end: int) -> int:
     """The first block from ``start`` on that has more than zeros in it, or ``end``."""
-    at = start
-    while at < end:
-        data = part(file, at, min(2**16, end - at))
+    offset = start
+    while offset < end:
+        data = part(file, offset, min(2**16, end - offset))
         rest = data.lstrip(b"\0")
         if rest or not data:
-            return at + (len(data) - len(rest)) // BLOCK_BYTES * BLOCK_BYTES if data else end
-        at += len(data)
-        if at - start > _LONGEST_PADDING_BYTES:
+            return offset + (len(data) - len(rest)) // BLOCK_BYTES * BLOCK_BYTES if data else end
+        offset += len(data)
+        if offset - start > _LONGEST_PADDING_BYTES:
             raise _damaged(path, f"zeros from byte {start} on")
     return end
 

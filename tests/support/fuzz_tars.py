@@ -221,9 +221,9 @@ def open_and_read(place: Path) -> bool:
         assert str(error) and len(str(error)) < 5000
         return False
     for entry in source.entries:
-        assert (entry.label == -1) == bool(entry.at[3]) and entry.label < len(source.classes)
+        assert (entry.label == -1) == bool(entry.location[3]) and entry.label < len(source.classes)
         try:
-            assert len(source.read(entry).data) == entry.at[2]
+            assert len(source.read(entry).data) == entry.location[2]
         except BadSampleError as error:
             assert str(error) and entry.label == -1
     return True
