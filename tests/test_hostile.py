@@ -374,7 +374,7 @@ def test_an_index_of_another_shard_is_not_taken(small: dict[str, Path], tmp_path
         before = show(folder)
         for path in folder.glob("*.index"):
             whole = path.read_bytes()
-            index = np.frombuffer(whole[:-4], formats._INDEX)
+            index = np.frombuffer(whole[:-4], formats.index._INDEX)
             for foreign in (index[[0, 0, 2]], index[::-1], index[:2], np.append(index, index[:1])):
                 content = foreign.tobytes()
                 path.write_bytes(content + crc32c(content).to_bytes(4, "little"))
@@ -388,7 +388,7 @@ def test_an_index_of_another_shard_is_not_taken(small: dict[str, Path], tmp_path
 def test_an_index_beyond_its_file_is_not_taken(small: dict[str, Path], tmp_path: Path, offset: int, size: int):
     folder = rebuilt(small["tfrecord"], tmp_path / "copy", lambda i, record: None)
     path = next(folder.glob("*.index"))
-    index = np.frombuffer(path.read_bytes()[:-4], formats._INDEX).copy()
+    index = np.frombuffer(path.read_bytes()[:-4], formats.index._INDEX).copy()
     index[1] = offset, size, 0
     path.write_bytes(index.tobytes() + crc32c(index.tobytes()).to_bytes(4, "little"))
     assert formats.load_index(path.with_suffix(""), path.with_suffix("").stat().st_size) is None

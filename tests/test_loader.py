@@ -31,7 +31,7 @@ SIZE = 48
 def stream(folder: Path, **options: object) -> list[Batch]:
     defaults = {"batch_size": 7, "training": True, "image_size": SIZE, "epochs": 2, "workers": 0}
     found = loader.iter_batches(folder, LoaderOptions(**{**defaults, **options}))
-    return [Batch(batch.images.copy(), batch.labels.copy()) for batch in found]
+    return [Batch({name: column.copy() for name, column in batch.asdict().items()}) for batch in found]
 
 
 def content(found: list[Batch]) -> list[tuple[tuple[int, ...], bytes, bytes]]:

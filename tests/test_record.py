@@ -64,8 +64,8 @@ def test_tensorflow_writes_the_same_bytes_and_reads_ours():
         data = value.encode() if isinstance(value, str) else value
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[data]))
 
-    names = ["channels", "class/label", "class/synset", "encoded", "filename", "format", "height", "segments", "width"]
-    features = {f"image/{name}": feature(value) for name, value in zip(names, RECORD)}
+    names = ["channels", "class/label", "class/synset", "encoded", "filename", "format", "height", "width", "segments"]
+    features = {f"image/{name}": feature(value) for name, value in zip(names, RECORD, strict=True)}
     example = tf.train.Example(features=tf.train.Features(feature=features))
     assert serialize(RECORD) == example.SerializeToString(deterministic=True)
     assert tf.train.Example.FromString(serialize(RECORD)) == example
