@@ -43,7 +43,7 @@ def typed(name: str, value: Any, kind: type) -> Any:
         if kind is str and isinstance(value, str):
             return str(value)
         if kind not in _WANTED and isinstance(value, tuple | list):
-            return tuple(typed(name, each, str) for each in value)
+            return tuple(typed(name, item, str) for item in value)
     except (TypeError, OverflowError):
         pass
     wanted = _WANTED.get(kind, "a tuple of strings")
@@ -53,8 +53,8 @@ def typed(name: str, value: Any, kind: type) -> Any:
 @cache
 def _declared(options: type) -> dict[str, tuple[type, bool]]:
     """The type of each field, and whether it may be None."""
-    found = {}
+    types = {}
     for name, hint in get_type_hints(options).items():
         kinds = get_args(hint) if type(None) in get_args(hint) else (hint,)
-        found[name] = next(kind for kind in kinds if kind is not type(None)), len(kinds) > 1
-    return found
+        types[name] = next(kind for kind in kinds if kind is not type(None)), len(kinds) > 1
+    return types

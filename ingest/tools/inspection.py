@@ -283,7 +283,7 @@ def _duplicates(datasets: list[Dataset], facts: list[np.ndarray]) -> Duplicates:
     def image(i: int) -> Image:
         which = bisect_right(ends, i)
         dataset, number = datasets[which], i - int(ends[which]) + len(facts[which])
-        return Image(dataset[number].key, names[classes[i]], dataset.where(number))
+        return Image(dataset[number].key, names[classes[i]], dataset.describe_location(number))
 
     def group(members: np.ndarray) -> Group:
         of_each = np.split(members, np.searchsorted(members, ends[:-1]))
