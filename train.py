@@ -218,11 +218,11 @@ def _train(args: argparse.Namespace) -> None:
 
     from models import run_dir, training
 
-    begin = run_dir.find_start(job.folder, job.description)
+    begin = run_dir.find_start(job.folder, job.config)
     start = begin.step
     # Every input is made before the first step, so that what is wrong with it shows now and not after hours.
     inputs = _training_inputs(args, job, start)
-    evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.description, args.workers)
+    evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.config, args.workers)
     for checkpoint, fault in begin.damaged.items():
         print_errors(f"train.py: {checkpoint}: {fault}: goes on without it")
     if start:
@@ -230,7 +230,7 @@ def _train(args: argparse.Namespace) -> None:
         print_errors(f"train.py: {job.folder} has had {start} of {job.steps} steps{more}")
     if change := training.change_of_rate(job, start):
         print_errors(f"train.py: {job.folder}: {_changed(*change, job.folder)}")
-    size = job.description.batch_size
+    size = job.config.batch_size
     with (
         _interruptible() as interrupt,
         progress.bar(
@@ -303,14 +303,14 @@ def _checked(args: argparse.Namespace) -> TrainingJob:
 
     trained = run_dir.find(args.init_from) if args.init_from else None
     if trained:
-        size = trained.description.size_for(args.model, args.image_size, manifest.channels)
-    variant = _flag(lambda: flags.variant(args, trained.description.variant if trained else None))
-    description = run_dir.RunConfig(
+        size = trained.config.size_for(args.model, args.image_size, manifest.channels)
+    variant = _flag(lambda: flags.variant(args, trained.config.variant if trained else None))
+    config = run_dir.RunConfig(
         args.model, size, manifest.channels, manifest.classes, manifest.fingerprint, manifest.records, batch_size,
         args.seed or 0, args.tune or "all", recipe.optimizer, args.mixed_precision, variant,
     )  # fmt: skip
     return training.TrainingJob(
-        description, recipe, flags.learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
+        config, recipe, flags.learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
         _devices(args, batch_size), trained, args.patience, args.deterministic,
     )  # fmt: skip
 
@@ -357,9 +357,9 @@ def _some(classes: tuple[str, ...], others: tuple[str, ...]) -> str:
 
 
 def _training_inputs(args: argparse.Namespace, job: TrainingJob, start: int) -> Any:
-    what = job.description
+    config = job.config
     options: dict[str, Any] = {
-        "batch_size": what.batch_size, "training": True, "image_size": what.image_size, "seed": what.seed,
+        "batch_size": config.batch_size, "training": True, "image_size": config.image_size, "seed": config.seed,
         "workers": args.workers, "start_batch": start, "shuffle": not args.no_shuffle, **_transforms(args),
     }  # fmt: skip
     if args.loader in (None, OURS):
@@ -378,12 +378,12 @@ def _transforms(args: argparse.Namespace) -> dict[str, Any]:
     return {**own, **given_transforms(args, augment=own.get("augment", True))}
 
 
-def _evaluation_inputs(shards: Path, what: RunConfig, workers: int | None, batch_size: int | None = None) -> Any:
+def _evaluation_inputs(shards: Path, config: RunConfig, workers: int | None, batch_size: int | None = None) -> Any:
     import ingest
 
     # Not more than fit while training: whole sets as one batch are a matter of training alone.
-    size = batch_size or min(what.batch_size, _EVALUATION_BATCH)
-    return ingest.input_fn(shards, batch_size=size, image_size=what.image_size, training=False, workers=workers)
+    size = batch_size or min(config.batch_size, _EVALUATION_BATCH)
+    return ingest.input_fn(shards, batch_size=size, image_size=config.image_size, training=False, workers=workers)
 
 
 def _explained(error: Exception, *inputs: Any) -> IngestError:
@@ -392,14 +392,14 @@ def _explained(error: Exception, *inputs: Any) -> IngestError:
     # Before what it says there may be a heading, and where in the graph it was.
     headings = ("Restoring from checkpoint failed", "Graph execution error", "Detected at", "File ", "Node: ")
     lines = [line for line in map(str.strip, str(error).splitlines()) if line and not line.startswith(headings)]
-    what = (lines or [type(error).__name__])[0]
-    if "No space left" in what:
-        what += ": make room, and the same command goes on"
-    elif "not found in checkpoint" in what:
-        what += (
+    problem = (lines or [type(error).__name__])[0]
+    if "No space left" in problem:
+        problem += ": make room, and the same command goes on"
+    elif "not found in checkpoint" in problem:
+        problem += (
             ": the weights are of another network, or of an earlier version of it: train anew in another --model-dir"
         )
-    return (failures or [IngestError(f"TensorFlow failed: {what}")])[0]
+    return (failures or [IngestError(f"TensorFlow failed: {problem}")])[0]
 
 
 @contextmanager
@@ -471,11 +471,11 @@ def _advise(args: argparse.Namespace, job: TrainingJob) -> None:
     from ingest.profiling import ProfileOptions, text_report
     from ingest.profiling.profile import profile
 
-    what = job.description
-    size = min(what.batch_size, _EVALUATION_BATCH)
+    config = job.config
+    size = min(config.batch_size, _EVALUATION_BATCH)
     try:
         options = ProfileOptions(
-            batch_size=size, image_size=what.image_size, workers=args.workers, seconds=_ADVICE_SECONDS,
+            batch_size=size, image_size=config.image_size, workers=args.workers, seconds=_ADVICE_SECONDS,
             **_transforms(args),
         )  # fmt: skip
         found = profile(args.data, options)
@@ -497,13 +497,13 @@ def _measure_device(args: argparse.Namespace) -> None:
 
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
     # All of it is one epoch, so that pictures are written once, and not timed.
-    description = run_dir.RunConfig(
+    config = run_dir.RunConfig(
         args.model, size, channels, tuple(map(str, range(classes))), "", steps * recipe.batch_size, recipe.batch_size,
         args.seed or 0, "all", recipe.optimizer, args.mixed_precision, flags.variant(args),
     )  # fmt: skip
     devices = _devices(args, recipe.batch_size)
     rate = flags.learning_rate(args, recipe.batch_size)
-    job = training.TrainingJob(description, recipe, rate, steps, Path(), devices)
+    job = training.TrainingJob(config, recipe, rate, steps, Path(), devices)
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
     result["images_per_second"] = round(training.measure(job, seconds), 1)
@@ -514,12 +514,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     from models import serving
 
     trained = _trained(args)
-    what = trained.description
-    _check_same_kind(args.init_from, what.classes, what.channels, args.eval_data)
+    config = trained.config
+    _check_same_kind(args.init_from, config.classes, config.channels, args.eval_data)
     size = None if args.batch_size is None else _flag(lambda: flags.batch_size(args.batch_size))
-    inputs = _evaluation_inputs(args.eval_data, what, args.workers, size)
+    inputs = _evaluation_inputs(args.eval_data, config, args.workers, size)
     metrics = _using(lambda: serving.evaluate(trained, inputs), inputs)
-    result = {"model": what.model, "records": load_manifest(args.eval_data).records}
+    result = {"model": config.model, "records": load_manifest(args.eval_data).records}
     named = {"eval_top1": "top1", "eval_top5": "top5", "eval_loss": "cross_entropy"}
     result |= {ours: _rounded(float(metrics[name]), 5) for ours, name in named.items()}
     _give(args, result)
@@ -530,7 +530,7 @@ def _predict(args: argparse.Namespace) -> None:
     images, bad = {}, {}
     for path in args.predict:
         try:
-            images[path] = _image(path, trained.description)
+            images[path] = _image(path, trained.config)
         except IngestError as error:
             bad[path] = str(error)
     answers = dict(zip(images, _answers(trained, list(images.values())), strict=True))
@@ -561,11 +561,11 @@ def _answers(trained: Trained, images: list[Any]) -> list[dict[str, float]]:
     ]
 
 
-def _image(path: Path, what: RunConfig) -> Any:
+def _image(path: Path, config: RunConfig) -> Any:
     from ingest.loading.transforms import preprocess_file
 
     try:
-        return preprocess_file(paths.read_small(path, _MOST_BYTES), what.image_size, what.channels)
+        return preprocess_file(paths.read_small(path, _MOST_BYTES), config.image_size, config.channels)
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror}): give image files") from error
     except IngestError as error:
@@ -580,9 +580,9 @@ def _extract(args: argparse.Namespace) -> None:
 
     trained = _trained(args)
     dataset = Dataset(args.features)
-    if dataset.manifest.channels != trained.description.channels:
+    if dataset.manifest.channels != trained.config.channels:
         raise IngestError(f"{args.features}: {dataset.manifest.channels} channels, and {args.init_from} is of others")
-    inputs = _evaluation_inputs(args.features, trained.description, args.workers)
+    inputs = _evaluation_inputs(args.features, trained.config, args.workers)
     parts = []
     with progress.bar(len(dataset), "extracting features") as bar:
 
@@ -598,7 +598,7 @@ def _extract(args: argparse.Namespace) -> None:
     content = io.BytesIO()  # because a ZIP file that finds no room complains once more when it is forgotten
     np.savez(content, features=features, labels=labels, keys=keys, classes=np.array(dataset.manifest.classes))
     save(args.out, content.getbuffer())
-    print_results(f"{len(features):,} x {features.shape[1]:,} features of {trained.description.model}: {args.out}")
+    print_results(f"{len(features):,} x {features.shape[1]:,} features of {trained.config.model}: {args.out}")
     save_json(args.json, {"records": len(features), "features": features.shape[1]})
 
 
@@ -606,8 +606,8 @@ def _trained(args: argparse.Namespace) -> Trained:
     from models import run_dir
 
     trained = run_dir.find(args.init_from)
-    if args.model not in (None, trained.description.model):
-        raise OptionError(f"{args.init_from}: is of {trained.description.model}, and --model is {args.model}")
+    if args.model not in (None, trained.config.model):
+        raise OptionError(f"{args.init_from}: is of {trained.config.model}, and --model is {args.model}")
     return trained
 
 

@@ -142,9 +142,9 @@ def _kernels(variables: list[Any]) -> list[Any]:
 
 def _report(images: tf.Tensor, loss: tf.Tensor, top1: tf.Tensor, rate: tf.Tensor) -> None:
     """What the hooks and TensorBoard are to know of a step."""
-    shown = tf.stack([loss, top1, rate])
+    progress = tf.stack([loss, top1, rate])
     # Not by all_reduce, for which sessions of several devices wait for ever.
-    tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [shown]))
+    tf.add_to_collection(PROGRESS, tf.distribute.get_replica_context().merge_call(_mean, [progress]))
     with tf.control_dependencies([images]), tf.device("CPU"):
         # TensorFlow's own timestamp is refused where operations are to be deterministic.
         tf.add_to_collection(ARRIVED, tf.numpy_function(time.time, [], tf.float64))

@@ -177,8 +177,8 @@ class Checkpoints(tf.train.CheckpointSaverHook):
     def begin(self) -> None:
         """Add to the graph what tells whether the weights are numbers, and all else that is saved."""
         super().begin()
-        saved = [each for each in tf.global_variables() if each.dtype.is_floating]
-        finite = [tf.reduce_all(tf.math.is_finite(each)) for each in saved]
+        saved = [variable for variable in tf.global_variables() if variable.dtype.is_floating]
+        finite = [tf.reduce_all(tf.math.is_finite(variable)) for variable in saved]
         self._are_finite = tf.reduce_all(tf.stack(finite))
 
     def after_create_session(self, session: Any, coordinator: Any) -> None:

@@ -25,8 +25,8 @@ def dropout(x: tf.Tensor, training: bool, name: str) -> tf.Tensor:
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     seed = (tf.get_default_graph().seed or 0) ^ zlib.crc32(name.encode())
     with tf.name_scope(name):
-        at = tf.cast(tf.train.get_or_create_global_step(), tf.int32) * 1024 + tf.cast(replica, tf.int32)
-        return tf.nn.experimental.stateless_dropout(x, 0.5, seed=tf.stack([seed % 2**31, at]))
+        counter = tf.cast(tf.train.get_or_create_global_step(), tf.int32) * 1024 + tf.cast(replica, tf.int32)
+        return tf.nn.experimental.stateless_dropout(x, 0.5, seed=tf.stack([seed % 2**31, counter]))
 
 
 def variables(variant: Ablation) -> AbstractContextManager[Any]:

@@ -1,6 +1,6 @@
 """What a training leaves in its folder, and how it is found again.
 
-DIR/run.json                what was trained: Description
+DIR/run.json                what was trained: RunConfig
 DIR/checkpoint, model.*     TensorFlow's checkpoints, the last of them
 DIR/history.json            an entry an epoch: what training and evaluation gave
 DIR/best/                   the checkpoint with the highest top-1, under the same names; entry.json, its history's entry
@@ -91,19 +91,19 @@ class Trained(NamedTuple):
     """A trained network: the prefix of its checkpoint, and what it is."""
 
     checkpoint: str
-    description: RunConfig
+    config: RunConfig
 
 
-def save_description(folder: Path, description: RunConfig) -> None:
+def save_config(folder: Path, config: RunConfig) -> None:
     """Write run.json."""
-    _write(folder / RUN, asdict(description))
+    _write(folder / RUN, asdict(config))
 
 
-def load_description(folder: Path) -> RunConfig:
+def load_config(folder: Path) -> RunConfig:
     """What was trained in ``folder``. Raises ModelError where that is not to be found."""
     path = folder / RUN
     try:
-        return _description(_read(path))
+        return _parse_config(_read(path))
     except OSError as error:
         raise ModelError(
             f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
@@ -116,18 +116,16 @@ def load_description(folder: Path) -> RunConfig:
         ) from error
 
 
-def _description(content: Any) -> RunConfig:
-    """The description of a file's content. Raises ValueError, LookupError or TypeError where it is none."""
-    description = RunConfig(
-        **{**content, "classes": _texts(content["classes"]), "variant": Ablation(**content["variant"])}
-    )
-    for of in (description, description.variant):
-        for name, kind in get_type_hints(type(of)).items():
-            value = getattr(of, name)
+def _parse_config(content: Any) -> RunConfig:
+    """The config of a file's content. Raises ValueError, LookupError or TypeError where it is none."""
+    config = RunConfig(**{**content, "classes": _texts(content["classes"]), "variant": Ablation(**content["variant"])})
+    for part in (config, config.variant):
+        for name, kind in get_type_hints(type(part)).items():
+            value = getattr(part, name)
             # Not isinstance: a truth value would be a number.
             if type(value) is not getattr(kind, "__origin__", kind) or not _is_possible(name, value):
                 raise ValueError(f"its {name} is {reprlib.repr(value)[:100]}")
-    return description
+    return config
 
 
 def _texts(content: Any) -> tuple[str, ...]:
@@ -169,10 +167,10 @@ class ResumePoint(NamedTuple):
     damaged: dict[str, str]
 
 
-def find_start(folder: Path, description: RunConfig) -> ResumePoint:
+def find_start(folder: Path, config: RunConfig) -> ResumePoint:
     """The newest checkpoint in ``folder`` that is whole.
 
-    Raises ModelError if it is of a training that ``description`` cannot go on from, or if none is whole.
+    Raises ModelError if it is of a training that ``config`` cannot go on from, or if none is whole.
     """
     _check_name(folder)
     try:
@@ -186,7 +184,7 @@ def find_start(folder: Path, description: RunConfig) -> ResumePoint:
                 "give another --model-dir"
             )
         return ResumePoint(0, {})
-    if differing := load_description(folder).differences(description):
+    if differing := load_config(folder).differences(config):
         raise ModelError(
             f"{folder}: holds a run of other options ({'; '.join(differing)}): give another --model-dir, "
             "or the options of that run"
@@ -202,9 +200,9 @@ def find_start(folder: Path, description: RunConfig) -> ResumePoint:
     raise ModelError(f"{newest}: {damaged[newest]}; nor is any older one whole: give another --model-dir")
 
 
-def resume_from(folder: Path, start: ResumePoint) -> None:
-    """Make the checkpoint of ``start`` what TensorFlow takes for the newest, and remove those that cannot be used."""
-    for prefix in start.damaged:
+def resume_from(folder: Path, resume_point: ResumePoint) -> None:
+    """Make the checkpoint of ``resume_point`` TensorFlow's newest, and remove those that cannot be used."""
+    for prefix in resume_point.damaged:
         # What has no index is no checkpoint: it goes first.
         for file in sorted(Path(prefix).parent.glob(f"{Path(prefix).name}.*"), key=_is_no_index):
             file.unlink()
@@ -226,7 +224,7 @@ def load_history(folder: Path, steps: int) -> list[Entry]:
         content = _read(path)
         if not isinstance(content, list):
             raise ValueError("it is no list")
-        entries = [_entry(each) for each in content]
+        entries = [_entry(item) for item in content]
         if sorted({entry["step"] for entry in entries}) != [entry["step"] for entry in entries]:
             raise ValueError("its steps do not rise")
         return [entry for entry in entries if entry["step"] <= steps]
@@ -272,40 +270,40 @@ def keep_best(folder: Path, entry: Entry) -> None:
             file.unlink()
 
 
-def find(place: Path) -> Trained:
-    """The network that ``place`` holds: a training's folder (of which the best), a checkpoint, or a SavedModel of ours
+def find(path: Path) -> Trained:
+    """The network that ``path`` holds: a training's folder (of which the best), a checkpoint, or a SavedModel of ours
     or a folder of such (of which the highest number).
 
     Raises ModelError where there is none, or it is damaged.
     """
-    _check_name(place)
+    _check_name(path)
     try:
-        return _found(place)
+        return _find_checkpoint(path)
     except OSError as error:
         raise ModelError(
-            f"{place}: cannot be read ({error.strerror}): give a --model-dir of train.py, or what it exported"
+            f"{path}: cannot be read ({error.strerror}): give a --model-dir of train.py, or what it exported"
         ) from error
 
 
-def _found(place: Path) -> Trained:
-    for folder in (place / BEST, place):
+def _find_checkpoint(path: Path) -> Trained:
+    for folder in (path / BEST, path):
         if steps := _saved_steps(folder):
-            return _checked(_prefix(folder, steps[0]), place.parent if place.name == BEST else place)
+            return _checked(_prefix(folder, steps[0]), path.parent if path.name == BEST else path)
     # Only then: a training whose folder was an export, or holds one, is not that one.
-    for export in (place, *exports(place)):
+    for export in (path, *exports(path)):
         if (export / "saved_model.pb").exists():
             return _checked(str(export / "variables" / "variables"), export / "assets.extra")
-    if place.is_dir():
-        raise ModelError(f"{place}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py")
-    if not place.with_name(f"{place.name}.index").exists():
-        raise ModelError(f"{place}: no such checkpoint: give a --model-dir of train.py, or what it exported")
-    return _checked(str(place), place.parent.parent if place.parent.name == BEST else place.parent)
+    if path.is_dir():
+        raise ModelError(f"{path}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py")
+    if not path.with_name(f"{path.name}.index").exists():
+        raise ModelError(f"{path}: no such checkpoint: give a --model-dir of train.py, or what it exported")
+    return _checked(str(path), path.parent.parent if path.parent.name == BEST else path.parent)
 
 
 def exports(folder: Path) -> list[Path]:
     """The numbered folders in ``folder``, the highest number first: a SavedModel each, as TensorFlow Serving has it."""
-    numbered = [each for each in folder.iterdir() if each.name.isdecimal()] if folder.is_dir() else []
-    return sorted(numbered, key=lambda each: int(each.name), reverse=True)
+    numbered = [path for path in folder.iterdir() if path.name.isdecimal()] if folder.is_dir() else []
+    return sorted(numbered, key=lambda path: int(path.name), reverse=True)
 
 
 def step_of(checkpoint: str) -> int:
@@ -313,17 +311,17 @@ def step_of(checkpoint: str) -> int:
     return int(tf.train.load_variable(checkpoint, "global_step"))
 
 
-def _check_name(place: Path) -> None:
+def _check_name(path: Path) -> None:
     """Raise ModelError where TensorFlow would not find a checkpoint again: it takes paths for UTF-8, and patterns."""
-    if any(c in "[\\" or "\ud800" <= c <= "\udfff" for c in str(place)):
-        raise ModelError(f"{place}: TensorFlow takes no path with [, \\ or what is no UTF-8: give it another name")
+    if any(c in "[\\" or "\ud800" <= c <= "\udfff" for c in str(path)):
+        raise ModelError(f"{path}: TensorFlow takes no path with [, \\ or what is no UTF-8: give it another name")
 
 
 def _checked(checkpoint: str, folder: Path) -> Trained:
-    description = load_description(folder)
+    config = load_config(folder)
     if fault := _fault(checkpoint):
         raise ModelError(f"{checkpoint}: {fault}: give another checkpoint, or an export")
-    return Trained(checkpoint, description)
+    return Trained(checkpoint, config)
 
 
 def _saved_steps(folder: Path) -> list[int]:
@@ -355,8 +353,8 @@ def _entry(content: Any) -> Entry:
     """An entry as it was written. Raises ValueError, LookupError or TypeError."""
     if type(content["step"]) is not int or not 0 <= content["step"] < 2**63:
         raise ValueError(f"a step is {reprlib.repr(content['step'])[:100]}")
-    known = ("epoch", "loss", "top1", "learning_rate")
-    numbers = [content[name] for name in content if name in known or name.startswith("eval_")]
+    numeric = ("epoch", "loss", "top1", "learning_rate")
+    numbers = [content[name] for name in content if name in numeric or name.startswith("eval_")]
     if not all(value is None or _is_finite(value) for value in numbers):
         raise ValueError("a number is none")
     if any(content.get(name, 0) is None for name in ("eval_top1", "eval_top5")):

@@ -15,7 +15,7 @@ from tensorflow import image  # whose resize, unlike that of v1, has pixels with
 from models import NETWORKS
 from models.classifier import Params, model_fn
 from models.devices import session_config, without_cluster
-from models.run_dir import RUN, SAVED_MODEL, RunConfig, Trained, exports, save_description, step_of
+from models.run_dir import RUN, SAVED_MODEL, RunConfig, Trained, exports, save_config, step_of
 
 SHOWN_PART = 224 / 256
 """Side of the centre square that is shown, as a share of an image's short side: Krizhevsky et al. (2012), section 2."""
@@ -24,10 +24,10 @@ _EXPORTING = ".exporting-"
 """Begins the names of folders in which an export is made."""
 
 
-def params_of(description: RunConfig) -> Params:
+def params_of(config: RunConfig) -> Params:
     """What the model function needs to know of a network that is not trained any more."""
-    recipe = NETWORKS[description.model].recipe
-    return Params(description.model, description.classes, recipe, 0, 1, 1, description.variant)
+    recipe = NETWORKS[config.model].recipe
+    return Params(config.model, config.classes, recipe, 0, 1, 1, config.variant)
 
 
 def evaluate(
@@ -36,14 +36,14 @@ def evaluate(
 ) -> dict[str, float]:  # fmt: skip
     """``top1``, ``top5`` and ``cross_entropy`` over a dataset; for TensorBoard also in ``folder``/eval, if given."""
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = _estimator(trained.description, folder or Path(scratch), sessions)
+        estimator = _estimator(trained.config, folder or Path(scratch), sessions)
         return estimator.evaluate(input_fn, checkpoint_path=trained.checkpoint)
 
 
 def predictions(trained: Trained, input_fn: Callable[[], tf.data.Dataset]) -> Iterator[dict[str, Any]]:
     """For each batch of a dataset, what ``model_fn`` predicts: ``labels``, ``classes``, ``scores`` and ``features``."""
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = _estimator(trained.description, Path(scratch))
+        estimator = _estimator(trained.config, Path(scratch))
         yield from estimator.predict(input_fn, checkpoint_path=trained.checkpoint, yield_single_examples=False)
 
 
@@ -56,18 +56,18 @@ def export(trained: Trained, folder: Path, sessions: tf.ConfigProto | None = Non
     Its default signature takes ``image_bytes``, JPEG files as strings [N], and gives ``labels``, ``classes`` and
     ``scores`` [N, 5] of the most likely five; its signature ``features`` gives what the last layer sees.
     """
-    description = trained.description
+    config = trained.config
 
     def receive() -> tf.estimator.export.TensorServingInputReceiver:
         encoded = tf.placeholder(tf.string, [None], name="image_bytes")
-        images = tf.map_fn(lambda one: view(one, description.image_size, description.channels), encoded, tf.uint8)
+        images = tf.map_fn(lambda one: view(one, config.image_size, config.channels), encoded, tf.uint8)
         return tf.estimator.export.TensorServingInputReceiver(images, {"image_bytes": encoded})
 
     model, killed = folder / SAVED_MODEL, list(folder.glob(f"{_EXPORTING}*"))
     target = model / str(step_of(trained.checkpoint))
     with tempfile.TemporaryDirectory(dir=folder, prefix=_EXPORTING) as scratch:
-        save_description(Path(scratch), description)
-        exported = _estimator(description, Path(scratch), sessions).export_saved_model(
+        save_config(Path(scratch), config)
+        exported = _estimator(config, Path(scratch), sessions).export_saved_model(
             scratch, receive, assets_extra={RUN: str(Path(scratch) / RUN)}, checkpoint_path=trained.checkpoint
         )
         if (model / "saved_model.pb").exists():  # of a version that gave no numbers
@@ -106,7 +106,7 @@ def images_fn(images: np.ndarray, batch_size: int) -> Callable[[], tf.data.Datas
     return lambda: tf.data.Dataset.from_tensor_slices(images).batch(batch_size)
 
 
-def _estimator(description: RunConfig, folder: Path, sessions: tf.ConfigProto | None = None) -> tf.estimator.Estimator:
+def _estimator(run_config: RunConfig, folder: Path, sessions: tf.ConfigProto | None = None) -> tf.estimator.Estimator:
     with without_cluster():
-        config = tf.estimator.RunConfig(session_config=sessions or session_config())
-        return tf.estimator.Estimator(model_fn, str(folder), config, params_of(description))
+        tf_config = tf.estimator.RunConfig(session_config=sessions or session_config())
+        return tf.estimator.Estimator(model_fn, str(folder), tf_config, params_of(run_config))

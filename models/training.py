@@ -38,7 +38,7 @@ _WEIGHTS = r"(.*/(kernel|bias|gamma|beta|moving_mean|moving_variance)|levels):0$
 class TrainingJob:
     """A training that has been checked: what, how, where and on what."""
 
-    description: RunConfig
+    config: RunConfig
     recipe: TrainingRecipe
     learning_rate: float
     steps: int
@@ -51,20 +51,20 @@ class TrainingJob:
     @property
     def params(self) -> Params:
         """What the model function is told."""
-        what = self.description
+        config = self.config
         return Params(
-            what.model, what.classes, self.recipe, self.learning_rate, self.steps, self.steps_per_epoch, what.variant,
-            what.tune, what.mixed_precision and self.devices.kind == "GPU",
+            config.model, config.classes, self.recipe, self.learning_rate, self.steps, self.steps_per_epoch,
+            config.variant, config.tune, config.mixed_precision and self.devices.kind == "GPU",
         )  # fmt: skip
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps in which an epoch is through, rounded up."""
-        return math.ceil(self.description.records / self.description.batch_size)
+        return math.ceil(self.config.records / self.config.batch_size)
 
     def epoch_at(self, step: int) -> float:
         """How many epochs ``step`` batches are."""
-        return step * self.description.batch_size / self.description.records
+        return step * self.config.batch_size / self.config.records
 
 
 def change_of_rate(job: TrainingJob, start: int) -> tuple[float, float] | None:
@@ -105,35 +105,33 @@ class Outcome(NamedTuple):
 
 
 def train(
-    job: TrainingJob, begin: ResumePoint, inputs: Any, evaluation: Any | None, show: Callable[[float, float], object],
-    stop: Callable[[], bool],
+    job: TrainingJob, resume_point: ResumePoint, inputs: Any, evaluation: Any | None,
+    show: Callable[[float, float], object], stop: Callable[[], bool],
 ) -> Outcome:  # fmt: skip
     """Train from the last checkpoint to the last step, evaluating after each epoch; then export the best.
 
-    ``begin`` is that checkpoint, as runs.find_start gives it. ``inputs`` and ``evaluation`` are input
+    ``resume_point`` is that checkpoint, as run_dir.find_start gives it. ``inputs`` and ``evaluation`` are input
     functions; those of training begin with the batch that comes next. ``show`` is called after each step with its loss
     and top-1. After the step in which ``stop`` became true, training is saved, and ends without an export. Raises
     ModelError, and errors of TensorFlow.
     """
     is_chief = job.devices.is_chief
-    watch = ThroughputHook(
-        job.folder if is_chief else None, job.description.batch_size, _summary_steps(job), show, stop
-    )
+    watch = ThroughputHook(job.folder if is_chief else None, job.config.batch_size, _summary_steps(job), show, stop)
     evaluate = _evaluator(job, evaluation) if evaluation else None
-    start, history = begin.step, run_dir.load_history(job.folder, begin.step)
+    start, history = resume_point.step, run_dir.load_history(job.folder, resume_point.step)
     epochs = EpochEndListener(job.folder, history, job.epoch_at, job.steps, watch, evaluate, job.patience)
     if is_chief:
-        _prepare(job, begin)
+        _prepare(job, resume_point)
     if start < job.steps and not epochs.is_exhausted:
         _fit(job, inputs, watch, epochs, start)
     step = start + watch.steps
     if not is_chief or stop():
         return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history)
     epochs.catch_up(step)  # of a training that was through already
-    found, best = run_dir.find(job.folder), run_dir.load_best(job.folder)
-    exported = serving.export(found, job.folder, session_config(job.devices))
-    at = int(exported.name)
-    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, best, exported, at)
+    trained, best = run_dir.find(job.folder), run_dir.load_best(job.folder)
+    exported = serving.export(trained, job.folder, session_config(job.devices))
+    saved_step = int(exported.name)
+    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, best, exported, saved_step)
 
 
 def measure(job: TrainingJob, seconds: float) -> float:
@@ -145,9 +143,9 @@ def measure(job: TrainingJob, seconds: float) -> float:
     def is_enough() -> bool:
         return watch.timed > 1 and watch.seconds >= seconds
 
-    watch = ThroughputHook(None, job.description.batch_size, 1, lambda loss, top1: None, is_enough)
+    watch = ThroughputHook(None, job.config.batch_size, 1, lambda loss, top1: None, is_enough)
     with tempfile.TemporaryDirectory() as scratch:
-        estimator = _estimator(job, scratch, saves=False, model=_on_one_batch(job.description, job.devices.count))
+        estimator = _estimator(job, scratch, saves=False, model=_on_one_batch(job.config, job.devices.count))
         # A strategy takes no tensors. What it would copy to the device in each step is this number, not the batch.
         estimator.train(lambda: tf.data.Dataset.from_tensors(0).repeat(), hooks=[watch], max_steps=job.steps)
     if watch.images_per_second is None:
@@ -235,14 +233,14 @@ def _estimator(
 
 def _config(job: TrainingJob, saves: bool) -> tf.estimator.RunConfig:
     return tf.estimator.RunConfig(
-        tf_random_seed=job.description.seed % 2**31,
+        tf_random_seed=job.config.seed % 2**31,
         # Our own hook saves; this is for the number that is kept.
         save_checkpoints_secs=None,
         save_checkpoints_steps=None,
         keep_checkpoint_max=_KEPT_CHECKPOINTS,
         save_summary_steps=_summary_steps(job) if saves else 1_000_000,
         log_step_count_steps=None,
-        session_config=session_config(job.devices, job.description.mixed_precision),
+        session_config=session_config(job.devices, job.config.mixed_precision),
         train_distribute=strategy(job.devices),
     )
 
@@ -252,15 +250,15 @@ def _summary_steps(job: TrainingJob) -> int:
 
 
 def _kept_names(job: TrainingJob) -> str:
-    same = job.init_from is not None and job.init_from.description.classes == job.description.classes
+    same = job.init_from is not None and job.init_from.config.classes == job.config.classes
     return _WEIGHTS if same else f"(?!{HEAD}/){_WEIGHTS}"
 
 
-def _prepare(job: TrainingJob, start: ResumePoint) -> None:
+def _prepare(job: TrainingJob, resume_point: ResumePoint) -> None:
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
-        run_dir.save_description(job.folder, job.description)
-        run_dir.resume_from(job.folder, start)
+        run_dir.save_config(job.folder, job.config)
+        run_dir.resume_from(job.folder, resume_point)
     except OSError as error:
         raise ModelError(f"{job.folder}: cannot be used ({error.strerror}): give another --model-dir") from error
 
@@ -268,22 +266,22 @@ def _prepare(job: TrainingJob, start: ResumePoint) -> None:
 def _evaluator(job: TrainingJob, evaluation: Any) -> Callable[[str], dict[str, float]]:
     def evaluate(checkpoint: str) -> dict[str, float]:
         config = session_config(job.devices)
-        return serving.evaluate(Trained(checkpoint, job.description), evaluation, job.folder, config)
+        return serving.evaluate(Trained(checkpoint, job.config), evaluation, job.folder, config)
 
     return evaluate
 
 
-def _on_one_batch(description: RunConfig, devices: int) -> Callable[..., Any]:
+def _on_one_batch(run_config: RunConfig, devices: int) -> Callable[..., Any]:
     """A model function that trains on a batch of its own, an equal part on each of ``devices``, whatever comes in.
 
     The batch is made where the network is: by variables of the device, so that nothing is copied there in a step.
     """
-    size = description.image_size
-    shape = (description.batch_size // devices, size, size, description.channels)
+    size = run_config.image_size
+    shape = (run_config.batch_size // devices, size, size, run_config.channels)
 
     def train_on_it(features: Any, labels: Any, mode: str, params: Params, config: Any) -> Any:
         images = tf.random.stateless_uniform(shape, (0, 0), 0, 256, tf.int32)
-        labels = tf.random.stateless_uniform(shape[:1], (1, 0), 0, len(description.classes), tf.int32)
+        labels = tf.random.stateless_uniform(shape[:1], (1, 0), 0, len(run_config.classes), tf.int32)
         kept = [
             tf.get_variable(
                 name, dtype=value.dtype, initializer=value, trainable=False, collections=[tf.GraphKeys.LOCAL_VARIABLES]

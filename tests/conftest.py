@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
-from support.images import FORMATS
+from support.images import FORMATS, put
+from support.sources import idx
 
 import ingest
 from ingest.tools.synthesize import SynthOptions, synthesize
@@ -38,3 +40,16 @@ def val_shards(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("val")
     ingest.build_shards(photos / "val", folder, format="lmdb", workers=0)
     return folder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten classes that are easy to tell apart: a bright square in one of ten places of a grey image."""
+    folder = tmp_path_factory.mktemp("digits")
+    labels = np.arange(200, dtype=np.uint8) % 10
+    pixels = np.random.default_rng(0).integers(0, 60, (200, 28, 28), np.uint8)
+    for image, label in zip(pixels, labels):
+        image[6 * (label // 4) + 4 :, 6 * (label % 4) + 3 :][:6, :6] = 255
+    put(folder / "idx", {"images-idx3-ubyte": idx(pixels), "labels-idx1-ubyte": idx(labels)})
+    ingest.build_shards(folder / "idx", folder / "shards", format="tfrecord", workers=0)
+    return folder / "shards"

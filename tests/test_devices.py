@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import wait_until
-from support.trainings import digits, finish, one_line, read, start, train
+from support.trainings import finish, one_line, read, start, train
 
 from models import devices
 

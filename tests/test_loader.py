@@ -237,7 +237,7 @@ def damage(folder: Path, key: str) -> None:
     dataset = Dataset(folder)
     number = next(i for i in range(len(dataset)) if dataset[i].key == key)
     data = bytes(dataset[number].encoded)
-    path = Path(dataset.where(number).split(",")[0])
+    path = Path(dataset.describe_location(number).split(",")[0])
     dataset.close()
     content = path.read_bytes()
     middle = content.index(data[:500]) + len(data) // 2

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 import tensorflow.compat.v1 as tf
-from support.trainings import digits, finish, read, start
+from support.trainings import finish, read, start
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 import ingest
@@ -57,7 +57,7 @@ def test_only_training_is_in_16_bits(digits: Path, trained: dict[str, Path]):
     history = json.loads((folder / "history.json").read_text())
     assert [entry["step"] for entry in history] == [10, 20, 30]
     # As --evaluate sees it, in a process that has never heard of float16.
-    checkpoint = run_dir.Trained(str(folder / f"model.ckpt-{STEPS}"), run_dir.load_description(folder))
+    checkpoint = run_dir.Trained(str(folder / f"model.ckpt-{STEPS}"), run_dir.load_config(folder))
     found = serving.evaluate(checkpoint, ingest.input_fn(digits, batch_size=20, image_size=28, training=False))
     assert history[-1]["eval_loss"] == pytest.approx(float(found["cross_entropy"]), rel=1e-6)
 
@@ -116,7 +116,7 @@ def test_the_batch_is_where_the_network_is():
     """As the graph has it: no such device is needed for that."""
     job = training.TrainingJob(description(8), NETWORKS["lenet"].recipe, 0.1, 10, Path(), Devices("GPU", 1))
     with tf.Graph().as_default(), tf.distribute.OneDeviceStrategy("/GPU:0").scope():
-        model = training._on_one_batch(job.description, 1)
+        model = training._on_one_batch(job.config, 1)
         train_mode = tf.estimator.ModeKeys.TRAIN
         tf.distribute.get_strategy().extended.call_for_each_replica(
             model, (tf.constant(0), None, train_mode, job.params, tf.estimator.RunConfig(model_dir="unused"))

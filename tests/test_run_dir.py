@@ -399,7 +399,7 @@ def test_a_description_that_is_none_is_one_line(
     content = json.loads((two_epochs / run_dir.RUN).read_text())
     put(tmp_path, {run_dir.RUN: json.dumps(content | changes).encode()})
     with pytest.raises(ModelError) as caught:
-        run_dir.load_description(tmp_path)
+        run_dir.load_config(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/run.json: its content is none of this version's (")
     assert problem in str(caught.value)
 

@@ -105,12 +105,12 @@ def _limit_bytes(folder: Path, used_bytes: int) -> int:
 
 def _contents(folder: Path) -> dict[str, dict[Path, os.stat_result]]:
     """The cache's own files, by the name of their shard."""
-    found: dict[str, dict[Path, os.stat_result]] = defaultdict(dict)
+    groups: dict[str, dict[Path, os.stat_result]] = defaultdict(dict)
     with os.scandir(folder) as entries:
         for entry in entries:
             if (match := _OWN.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False):
-                found[match[1]][Path(entry.path)] = entry.stat(follow_symlinks=False)
-    return found
+                groups[match[1]][Path(entry.path)] = entry.stat(follow_symlinks=False)
+    return groups
 
 
 def _size_bytes(group: dict[Path, os.stat_result]) -> int:
@@ -161,10 +161,10 @@ def _on_disk(contents: dict[str, dict[Path, os.stat_result]]) -> int:
 def _is_whole(copy: Path, size_bytes: int) -> bool:
     """Whether there is a regular file of that size."""
     try:
-        found = copy.lstat()
+        status = copy.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
+    return stat.S_ISREG(status.st_mode) and status.st_size == size_bytes
 
 
 def _remove(path: Path) -> None:
@@ -180,18 +180,18 @@ def _download(path: Path, part: Path, size_bytes: int, sha256: str) -> None:
     """Fill ``part``. What arrives otherwise than the manifest says is fetched again, unless it is so twice running."""
     last = None
     for pause in (*paths.pauses(), None):
-        found_bytes = path.stat().st_size
-        if found_bytes in (size_bytes, None):
+        actual_bytes = path.stat().st_size
+        if actual_bytes in (size_bytes, None):
             with _writing(part.parent), part.open("r+b") as file:
-                found = _copied(path, file, size_bytes)
-            if found == sha256:
+                actual = _copied(path, file, size_bytes)
+            if actual == sha256:
                 return
             problem = "its content is not what its manifest says"
         else:
-            found, problem = str(found_bytes), f"{found_bytes:,} bytes, its manifest says {size_bytes:,}"
-        if found == last or pause is None:
+            actual, problem = str(actual_bytes), f"{actual_bytes:,} bytes, its manifest says {size_bytes:,}"
+        if actual == last or pause is None:
             raise RecordError(problem)
-        last = found
+        last = actual
         time.sleep(pause)
 
 

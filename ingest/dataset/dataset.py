@@ -100,10 +100,10 @@ class Dataset:
         """The numbers of the records of each shard."""
         return [range(end - shard.records, end) for shard, end in zip(self.manifest.shards, self._ends)]
 
-    def where(self, i: int) -> str:
+    def describe_location(self, i: int) -> str:
         """Shard, number and first byte of record ``i``, for people to read."""
-        path, place = self.location(i)
-        return f"{path}, record {self._locate(i)[1]}, byte {place.offset}"
+        path, location = self.location(i)
+        return f"{path}, record {self._locate(i)[1]}, byte {location.offset}"
 
     def describe(self, i: int, error: Exception) -> RecordError:
         """What is wrong with record ``i``: an error naming its shard, number, first byte, and key if that is known."""
@@ -114,9 +114,9 @@ class Dataset:
             key = try_read_key(self._shard(number).unchecked(i_in_shard))
         except RecordError as cut_short:  # of which all else is a consequence
             key, error = None, cut_short
-        where = self.where(i) + (f", key {key[:_SHOWN]!r}" if key is not None else "")
-        what = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
-        return RecordError(f"{where}: {what}: {self._remedy}")
+        location = self.describe_location(i) + (f", key {key[:_SHOWN]!r}" if key is not None else "")
+        problem = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
+        return RecordError(f"{location}: {problem}: {self._remedy}")
 
     def check_sizes(self) -> None:
         """Raise RecordError where a shard on local disks is missing, or not of the size that the manifest says.

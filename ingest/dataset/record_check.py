@@ -45,8 +45,8 @@ def check_record(record: Record, manifest: Manifest) -> None:
     if min(shape) < 1 or record.height * record.width > jpeg.MAX_PIXELS:
         raise RecordError(f"{record.width} x {record.height} pixels: not from 1 to the limit of {jpeg.MAX_PIXELS}")
     if record.format not in _FORMATS[manifest.encoding] or len(record.encoded) > MAX_BYTES:
-        what = f"{len(record.encoded)} bytes of format {record.format[:100]!r}"
-        raise RecordError(f"{what}, in a dataset of encoding {manifest.encoding}")
+        content = f"{len(record.encoded)} bytes of format {record.format[:100]!r}"
+        raise RecordError(f"{content}, in a dataset of encoding {manifest.encoding}")
     if record.format == RAW:
         if len(record.encoded) != record.height * record.width * record.channels or len(record.segments):
             raise RecordError(f"{len(record.encoded)} bytes for {shape} pixels")
@@ -60,9 +60,9 @@ def _check_segments(record: Record, shape: tuple[int, int, int]) -> None:
     fits = False
     if len(record.segments) % 4 == 0:
         data, offsets = np.frombuffer(record.encoded, np.uint8), np.frombuffer(record.segments, "<u4")
-        *found, fits = _read_restarts(data, offsets)
+        *actual_shape, fits = _read_restarts(data, offsets)
         if fits:
-            _check_size(tuple(found), shape)
+            _check_size(tuple(actual_shape), shape)
     if not fits:
         raise RecordError("its restart segments do not fit its JPEG, whose regions are not decodable")
 
@@ -79,9 +79,9 @@ def _check_header(record: Record, shape: tuple[int, int, int]) -> None:
     _check_size((header.height, header.width, header.channels), shape)
 
 
-def _check_size(found: tuple[int, ...], shape: tuple[int, int, int]) -> None:
-    if found != shape:
-        raise RecordError(f"an image of {found} pixels for {shape}")
+def _check_size(actual_shape: tuple[int, ...], shape: tuple[int, int, int]) -> None:
+    if actual_shape != shape:
+        raise RecordError(f"an image of {actual_shape} pixels for {shape}")
 
 
 @jit
@@ -104,11 +104,11 @@ def _read_restarts(data: np.ndarray, offsets: np.ndarray) -> tuple[int, int, int
         return height, width, channels, False
     before = scan
     for i in range(1, segments):
-        at = np.int64(offsets[i])
+        offset = np.int64(offsets[i])
         # A segment has a byte at the least.
-        if not before + 2 < at < end or data[at - 2] != 0xFF or data[at - 1] != 0xD0 + ((i - 1) & 7):
+        if not before + 2 < offset < end or data[offset - 2] != 0xFF or data[offset - 1] != 0xD0 + ((i - 1) & 7):
             return height, width, channels, False
-        before = at
+        before = offset
     return height, width, channels, before < end
 
 
@@ -117,36 +117,39 @@ def _read_header(data: np.ndarray, scan: int) -> tuple[int, int, int, int, int]:
     """Height, width, components, sampling factors and restart interval, by segments without gaps that end with the
     header of an only scan at byte ``scan``; zeros where they are others."""
     height, width, channels, sampling, interval = 0, 0, 0, 0, 0
-    at = 2
+    offset = 2
     if scan > len(data) or scan < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return 0, 0, 0, 0, 0
-    while at + 4 <= scan and data[at] == 0xFF:
-        marker, size = data[at + 1], np.int64(data[at + 2]) << 8 | np.int64(data[at + 3])
-        end = at + 2 + size
+    while offset + 4 <= scan and data[offset] == 0xFF:
+        marker, size = data[offset + 1], np.int64(data[offset + 2]) << 8 | np.int64(data[offset + 3])
+        end = offset + 2 + size
         if end > scan or size < 2:
             break
         if marker == 0xC0 or marker == 0xC1:
             if size < 11 or channels:
                 break
-            height, width = np.int64(data[at + 5]) << 8 | data[at + 6], np.int64(data[at + 7]) << 8 | data[at + 8]
-            channels, sampling = np.int64(data[at + 9]), np.int64(data[at + 11])
-            if data[at + 4] != 8 or size != 8 + 3 * channels:
+            height, width = (
+                np.int64(data[offset + 5]) << 8 | data[offset + 6],
+                np.int64(data[offset + 7]) << 8 | data[offset + 8],
+            )
+            channels, sampling = np.int64(data[offset + 9]), np.int64(data[offset + 11])
+            if data[offset + 4] != 8 or size != 8 + 3 * channels:
                 break
             if channels == 1:
                 sampling = 0x11  # the scan of a single component has a block an MCU
-            elif channels != 3 or not _is_usual(sampling) or data[at + 14] != 0x11 or data[at + 17] != 0x11:
+            elif channels != 3 or not _is_usual(sampling) or data[offset + 14] != 0x11 or data[offset + 17] != 0x11:
                 break
         elif marker == 0xDD:
             if size != 4 or interval:
                 break
-            interval = np.int64(data[at + 4]) << 8 | data[at + 5]
+            interval = np.int64(data[offset + 4]) << 8 | data[offset + 5]
         elif marker == 0xDA:
-            if end == scan and size == 6 + 2 * channels and data[at + 4] == channels:
+            if end == scan and size == 6 + 2 * channels and data[offset + 4] == channels:
                 return height, width, channels, sampling, interval
             break
         elif marker != 0xC4 and (marker < 0xDB or marker == 0xFF):  # other frames, or what has no length
             break
-        at = end
+        offset = end
     return 0, 0, 0, 0, 0
 
 

@@ -99,19 +99,19 @@ class ResumableWriter:
 
 
 @contextmanager
-def exclusive_output(folder: Path, recipe: BuildConfig) -> Iterator[Lock]:
-    """Within, ``folder`` is this program's, to fill it by ``recipe``; gives the lock, for worker processes to share.
+def exclusive_output(folder: Path, config: BuildConfig) -> Iterator[Lock]:
+    """Within, ``folder`` is this program's, to fill it by ``config``; gives the lock, for worker processes to share.
 
     Raises OutputError where another program is writing to it, where it holds something foreign, or a dataset or an
     unfinished build of another recipe. What is left of an unfinished build by this one stays.
     """
     with writing(folder), exclusive_lock(folder) as lock:
         _check_no_foreign_files(folder)
-        _check_same_build(folder, recipe)
+        _check_same_build(folder, config)
         if not (folder / manifest.BUILD_NAME).exists():
             if not (folder / manifest.NAME).exists():
                 _remove(folder, _is_ours)  # of a time before recipes, or cut off before the first
-            manifest.save(recipe, folder)
+            manifest.save(config, folder)
         try:
             yield lock
         finally:
@@ -250,22 +250,22 @@ def _check_no_foreign_files(folder: Path) -> None:
             raise OutputError(f"{folder}: not empty (it holds {name}): give a new or empty folder")
 
 
-def _check_same_build(folder: Path, recipe: BuildConfig) -> None:
+def _check_same_build(folder: Path, config: BuildConfig) -> None:
     """Raise OutputError where the folder holds a dataset, or part of one, by another recipe."""
     has_dataset = (folder / manifest.NAME).exists()
     try:
         known = manifest.load_manifest(folder).build if has_dataset else manifest.load_build_config(folder)
     except ManifestError as error:
         raise OutputError(str(error)) from error
-    if known == recipe or (known is None and not has_dataset):
+    if known == config or (known is None and not has_dataset):
         return
     holds = "holds a finished dataset" if has_dataset else "holds an unfinished build"
     if known is None:
         raise OutputError(f"{folder}: {holds}: remove it first, or give another folder")
     differing = "; ".join(
-        "another source" if name == "source" else f"{name} {getattr(known, name)}, now {getattr(recipe, name)}"
+        "another source" if name == "source" else f"{name} {getattr(known, name)}, now {getattr(config, name)}"
         for name in (field.name for field in fields(BuildConfig))
-        if getattr(known, name) != getattr(recipe, name)
+        if getattr(known, name) != getattr(config, name)
     )
     raise OutputError(f"{folder}: {holds} of other options ({differing}): remove it first, or give another folder")
 

@@ -72,8 +72,8 @@ def _run_task(make_handler: Callable[..., Handler], args: tuple[Any, ...], task:
     except IngestError:
         raise
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        raise WorkerError(f"{task}: {type(error).__name__}: {error} (at {where.filename}:{where.lineno})") from None
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise WorkerError(f"{task}: {type(error).__name__}: {error} (at {frame.filename}:{frame.lineno})") from None
 
 
 def _ignore_progress(images: int) -> None:

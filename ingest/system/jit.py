@@ -53,10 +53,10 @@ def _temporary_folder() -> str | None:
     try:
         folder = Path(tempfile.gettempdir()) / f"ingest-numba-{os.geteuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        above, found = folder.parent.stat(), folder.lstat()
+        above, status = folder.parent.stat(), folder.lstat()
     except OSError:
         return None
     # Who may write to the folder above could put another in its place, unless only owners may rename (the sticky bit).
     is_safe_above = above.st_uid in (0, os.geteuid()) and (not above.st_mode & 0o022 or above.st_mode & stat.S_ISVTX)
-    is_private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    is_private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o077
     return str(folder) if is_safe_above and is_private else None

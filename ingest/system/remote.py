@@ -229,7 +229,7 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, path: RemotePath, size_bytes: int):
         super().__init__()
-        self._path, self._size_bytes, self._at = path, size_bytes, 0
+        self._path, self._size_bytes, self._offset = path, size_bytes, 0
 
     def readable(self) -> bool:
         return True
@@ -238,17 +238,17 @@ class _Reader(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence]
-        return self._at
+        self._offset = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._offset, io.SEEK_END: self._size_bytes}[whence]
+        return self._offset
 
     def tell(self) -> int:
-        return self._at
+        return self._offset
 
     def readinto(self, buffer: Any) -> int:
-        size_bytes = max(0, min(len(buffer), self._size_bytes - self._at))
-        data = self._path.read(self._at, size_bytes)
+        size_bytes = max(0, min(len(buffer), self._size_bytes - self._offset))
+        data = self._path.read(self._offset, size_bytes)
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._offset += len(data)
         return len(data)
 
 

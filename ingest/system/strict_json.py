@@ -75,14 +75,14 @@ def typed(kind: type[T], content: Any, fits: dict[str, Callable[[Any], bool]]) -
     """
     if not isinstance(content, dict):
         raise ValueError(f"no object where the fields of a {kind.__name__.lower()} should be")
-    for each in fields(kind):  # type: ignore[arg-type]  # a dataclass
-        if each.name in content:
-            if not fits[str(each.type)](content[each.name]):
-                raise ValueError(f"its {each.name} is {reprlib.repr(content[each.name])[:100]}")
-        elif not _has_default(each):
-            raise ValueError(f"it has no {each.name}")
-    return kind(**{each.name: content[each.name] for each in fields(kind) if each.name in content})  # type: ignore[arg-type]
+    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass
+        if field.name in content:
+            if not fits[str(field.type)](content[field.name]):
+                raise ValueError(f"its {field.name} is {reprlib.repr(content[field.name])[:100]}")
+        elif not _has_default(field):
+            raise ValueError(f"it has no {field.name}")
+    return kind(**{field.name: content[field.name] for field in fields(kind) if field.name in content})  # type: ignore[arg-type]
 
 
-def _has_default(each: Field[Any]) -> bool:
-    return each.default is not MISSING or each.default_factory is not MISSING
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING

@@ -206,8 +206,8 @@ def _attempt(handler: Callable[[], Handler], task: Any, progress: Callable[[int]
     except ConnectionError:
         raise
     except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return WorkerError(f"{type(error).__name__}: {error} (at {where.filename}:{where.lineno})")
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return WorkerError(f"{type(error).__name__}: {error} (at {frame.filename}:{frame.lineno})")
 
 
 def _end_with_parent(descriptor: int) -> None:
@@ -223,5 +223,5 @@ def _receive(worker: Worker, task: Any, done: int) -> Any:
         return worker.receive()
     except WorkerError as error:
         # All that the worker had said was read before its end was.
-        place = task.at(done) if hasattr(task, "at") else ""
-        raise WorkerError(f"{task}: {f'at {place}: ' if place else ''}{error}") from error
+        image = task.at(done) if hasattr(task, "at") else ""
+        raise WorkerError(f"{task}: {f'at {image}: ' if image else ''}{error}") from error

@@ -69,8 +69,8 @@ class _Pairs(NamedTuple):
         """Of groups of these ``sizes``."""
         # As Python's numbers, which have no end: the variance is a small difference of large ones.
         kinds = zip(*(values.tolist() for values in np.unique(sizes, return_counts=True)), strict=True)
-        found = [(many * size * (size - 1) // 2, many * size * (size - 1) * (size - 2) // 2) for size, many in kinds]
-        return cls(sum(pairs for pairs, _ in found), sum(joined for _, joined in found))
+        counts = [(many * size * (size - 1) // 2, many * size * (size - 1) * (size - 2) // 2) for size, many in kinds]
+        return cls(sum(pairs for pairs, _ in counts), sum(joined for _, joined in counts))
 
     @property
     def apart(self) -> int:

@@ -58,12 +58,12 @@ def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | 
         raise OptionError(f"format {format!r}: give one of {', '.join(formats.NAMES)}")
     processes = num_workers(workers)
     source, folder = Dataset(shards), paths.parse_path(out)
-    known = source.manifest
-    if known.format == format:
+    source_manifest = source.manifest
+    if source_manifest.format == format:
         raise OptionError(f"{shards}: is in the format {format} already")
-    if known.build is None:
+    if source_manifest.build is None:
         raise ManifestError(f"{shards}: of a version that did not record how it was built: build it again")
-    build = replace(known.build, format=format)
+    build = replace(source_manifest.build, format=format)
     if folder.absolute() == source.folder.absolute():
         raise OutputError(f"{out}: is what shall be converted: give another folder")
     resumable.make_folder(folder)
@@ -73,7 +73,9 @@ def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | 
         manifest.save(build, folder)
     with resumable.exclusive_output(folder, build if _is_finished(folder, build) else unfinished) as lock:
         if not (folder / manifest.NAME).exists():
-            result = replace(known, format=format, shards=_copy(source, folder, format, processes, lock), build=build)
+            result = replace(
+                source_manifest, format=format, shards=_copy(source, folder, format, processes, lock), build=build
+            )
             resumable.finish(folder, result, quarantine.read_quarantine(source.folder))
             manifest.save(build, folder)
         resumable.remove_leftovers(folder)

@@ -160,13 +160,13 @@ def inspect(shards: str | Path, against: str | Path | None = None, workers: int 
     if empty := [dataset.folder for dataset in datasets if not len(dataset)]:
         raise RecordError(f"{empty[0]}: the dataset has no records: build it again")
     facts = [_read_all(dataset, workers) for dataset in datasets]
-    here, manifest = facts[0], datasets[0].manifest
-    counts = np.bincount(here["label"], minlength=len(manifest.classes))
+    own_facts, manifest = facts[0], datasets[0].manifest
+    counts = np.bincount(own_facts["label"], minlength=len(manifest.classes))
     return Inspection(
         folder=str(shards),
         format=manifest.format,
         encoding=manifest.encoding,
-        records=len(here),
+        records=len(own_facts),
         shards=len(manifest.shards),
         size_bytes=manifest.size_bytes,
         quarantined=manifest.quarantined,
@@ -175,12 +175,14 @@ def inspect(shards: str | Path, against: str | Path | None = None, workers: int 
         shared_folders=manifest.shared_folders,
         converted=manifest.converted,
         classes=dict(zip(manifest.classes, counts.tolist(), strict=True)),
-        distributions=_distributions(counts, here),
-        num_grayscale=int((here["channels"] == 1).sum()),
+        distributions=_distributions(counts, own_facts),
+        num_grayscale=int((own_facts["channels"] == 1).sum()),
         rotated=manifest.rotated,
         exif_orientation=manifest.build.exif_orientation if manifest.build else "ignore",
-        encodings=dict(zip(ENCODINGS, np.bincount(here["encoding"], minlength=len(ENCODINGS)).tolist(), strict=True)),
-        mixing=_mixing(here["label"]),
+        encodings=dict(
+            zip(ENCODINGS, np.bincount(own_facts["encoding"], minlength=len(ENCODINGS)).tolist(), strict=True)
+        ),
+        mixing=_mixing(own_facts["label"]),
         duplicates=_duplicates(datasets[:1], facts[:1]),
         comparison=_compare(datasets, facts) if against is not None else None,
     )
@@ -283,7 +285,7 @@ def _duplicates(datasets: list[Dataset], facts: list[np.ndarray]) -> Duplicates:
     def image(i: int) -> Image:
         which = bisect_right(ends, i)
         dataset, number = datasets[which], i - int(ends[which]) + len(facts[which])
-        return Image(dataset[number].key, names[classes[i]], dataset.where(number))
+        return Image(dataset[number].key, names[classes[i]], dataset.describe_location(number))
 
     def group(members: np.ndarray) -> Group:
         of_each = np.split(members, np.searchsorted(members, ends[:-1]))
@@ -299,12 +301,12 @@ def _duplicates(datasets: list[Dataset], facts: list[np.ndarray]) -> Duplicates:
 
 
 def _compare(datasets: list[Dataset], facts: list[np.ndarray]) -> Comparison:
-    here, there = (dataset.manifest for dataset in datasets)
-    ours, theirs = ({name: label for label, name in enumerate(manifest.classes)} for manifest in (here, there))
+    own, other = (dataset.manifest for dataset in datasets)
+    ours, theirs = ({name: label for label, name in enumerate(manifest.classes)} for manifest in (own, other))
     return Comparison(
         against=str(datasets[1].folder),
         records=len(datasets[1]),
-        packed_alike=(here.encoding, here.resize, here.quality) == (there.encoding, there.resize, there.quality),
+        packed_alike=(own.encoding, own.resize, own.quality) == (other.encoding, other.resize, other.quality),
         in_both=_duplicates(datasets, facts),
         only_here=tuple(name for name in ours if name not in theirs),
         only_there=tuple(name for name in theirs if name not in ours),
@@ -374,15 +376,15 @@ def _mixed(name: str, mixing: ClassMixing) -> Iterator[str]:
 
 
 def _comparison(result: Comparison) -> Iterator[str]:
-    here, there = result.in_both.images
+    own_count, other_count = result.in_both.images
     yield f"against {result.against}: {result.records:,} records"
     if not result.packed_alike:
         yield "WARNING: packed with other options, so that a photograph in both is not found: build both alike"
-    yield f"images in both: {result.in_both.groups:,} (records here: {here:,}, there: {there:,})"
+    yield f"images in both: {result.in_both.groups:,} (records here: {own_count:,}, there: {other_count:,})"
     yield from _groups(result.in_both)
-    for where, names in (("here", result.only_here), ("there", result.only_there)):
+    for side, names in (("here", result.only_here), ("there", result.only_there)):
         if names:
-            yield f"WARNING: classes only {where}: {_some(names)}"
+            yield f"WARNING: classes only {side}: {_some(names)}"
     if result.relabelled:
         yield f"WARNING: the labels DIFFER of classes: {_some(result.relabelled)}"
     if not (result.only_here or result.only_there or result.relabelled):
@@ -399,9 +401,9 @@ def _groups(duplicates: Duplicates) -> Iterator[str]:
         yield f"  ... {duplicates.groups - _SHOWN:,} groups more"
 
 
-def _counted(what: str, total: int, kinds: dict[str, int]) -> str:
+def _counted(heading: str, total: int, kinds: dict[str, int]) -> str:
     listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items() if count)
-    return f"{what}: {total:,}" + (f" ({listed})" if listed else "")
+    return f"{heading}: {total:,}" + (f" ({listed})" if listed else "")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -25,47 +25,48 @@ SourceAndLabels = tuple[str | Path, str | Path | None]
 def load_known(folder: Path) -> tuple[Manifest | None, BuildConfig | None]:
     """The manifest, if it can be read, and what the dataset was built by."""
     try:
-        found = manifest.load_manifest(folder)
-        return found, found.build
+        dataset_manifest = manifest.load_manifest(folder)
+        return dataset_manifest, dataset_manifest.build
     except ManifestError:
         return None, manifest.load_build_config(folder)
 
 
 def repair_shards(
     folder: Path,
-    damages: list[Corruption],
+    corruptions: list[Corruption],
     src: SourceAndLabels,
     source: Source | None,
     decode: bool,
     count: int | None,
 ) -> set[str]:
     """Make again what is damaged, from ``src``, opened as ``source``; the names of those that were written."""
-    found, recipe = load_known(folder)
-    if recipe is None or source is None:
+    dataset_manifest, config = load_known(folder)
+    if config is None or source is None:
         raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again")
-    options = build_options(recipe, count)
-    damaged = {damage.file for damage in damages}
+    options = build_options(config, count)
+    damaged = {corruption.file for corruption in corruptions}
     written: set[str] = set()
-    if found is None or damaged & {quarantine.QUARANTINE, manifest.NAME}:
+    if dataset_manifest is None or damaged & {quarantine.QUARANTINE, manifest.NAME}:
         # Only a whole build knows all that they say.
         for name in (manifest.NAME, manifest.BUILD_NAME, quarantine.QUARANTINE):
             (folder / name).unlink(missing_ok=True)
-        manifest.save(recipe, folder)
+        manifest.save(config, folder)
         build.build_shards(src[0], folder, **{**asdict(options), "labels": src[1]})
         return {name for name in (*damaged, manifest.NAME) if (folder / name).exists()}
     with resumable.writing(folder), resumable.exclusive_lock(folder) as lock:
         resumable.remove_leftovers(folder)
         if manifest.BUILD_NAME in damaged:
-            manifest.save(recipe, folder)
+            manifest.save(config, folder)
             written.add(manifest.BUILD_NAME)
-        checker = ShardChecker(folder, found.format, found, decode)
+        checker = ShardChecker(folder, dataset_manifest.format, dataset_manifest, decode)
+        expected = ExpectedShards(dataset_manifest.format, dataset_manifest, dataset_manifest.shards)
         broken = []
-        for shard in ExpectedShards(found.format, found, found.shards).touched(damaged):
+        for shard in expected.touched(damaged):
             if not _is_sound(folder, shard):
                 broken.append(shard)
                 continue
             # Then its index is made again, if that is what is damaged.
-            if formats.rewrite_index(found.format, folder / shard.name):
+            if formats.rewrite_index(dataset_manifest.format, folder / shard.name):
                 written.add(shard.name + formats.INDEX_SUFFIX)
             if checker(shard, lambda images: None):
                 broken.append(shard)
@@ -75,9 +76,9 @@ def repair_shards(
     return written
 
 
-def build_options(recipe: BuildConfig, count: int | None) -> BuildOptions:
+def build_options(config: BuildConfig, count: int | None) -> BuildOptions:
     """The options of the build that a dataset came from, for ``count`` workers."""
-    given = {name: getattr(recipe, name) for name in plan.CONFIG_OPTIONS if getattr(recipe, name) is not None}
+    given = {name: getattr(config, name) for name in plan.CONFIG_OPTIONS if getattr(config, name) is not None}
     return BuildOptions(**given, workers=count)
 
 
@@ -108,9 +109,9 @@ def _pack_again(
             )
 
 
-def open_same_source(src: SourceAndLabels, recipe: BuildConfig, options: BuildOptions) -> Source:
+def open_same_source(src: SourceAndLabels, config: BuildConfig, options: BuildOptions) -> Source:
     """The source, if it is what the dataset was built from. Raises SourceError."""
     source = open_source(*src)
-    if len(source.entries) < recipe.shards or plan.build_config(source, options) != recipe:
+    if len(source.entries) < config.shards or plan.build_config(source, options) != config:
         raise SourceError(f"{src[0]}: not what the dataset was built from: its keys, labels or classes differ")
     return source

@@ -33,13 +33,13 @@ class Corruption(NamedTuple):
     problem: str
 
     def __str__(self) -> str:
-        where = [
+        location = [
             self.file,
             f"record {self.record}" if self.record is not None else "",
             f"byte {self.byte}" if self.byte is not None else "",
             f"key {self.key[:1000]!r}" if self.key is not None else "",
         ]
-        return f"{', '.join(filter(None, where))}: {self.problem}"
+        return f"{', '.join(filter(None, location))}: {self.problem}"
 
 
 class ExpectedShards(NamedTuple):
@@ -56,24 +56,24 @@ class ExpectedShards(NamedTuple):
 
 def check_head(folder: Path) -> Iterator[Corruption]:
     """What is wrong with the files beside the shards: manifest, build configuration, quarantine."""
-    found = _attempt(folder, manifest.NAME, partial(manifest.load_manifest, folder))
-    recipe = _attempt(folder, manifest.BUILD_NAME, partial(manifest.load_build_config, folder))
-    for name, content in ((manifest.NAME, found), (manifest.BUILD_NAME, recipe)):
+    dataset_manifest = _attempt(folder, manifest.NAME, partial(manifest.load_manifest, folder))
+    config = _attempt(folder, manifest.BUILD_NAME, partial(manifest.load_build_config, folder))
+    for name, content in ((manifest.NAME, dataset_manifest), (manifest.BUILD_NAME, config)):
         if isinstance(content, Corruption):
             yield content
         elif content and not manifest.is_as_written(folder / name):
             yield Corruption(name, None, None, None, "its bytes are not those of its content")
-    if isinstance(found, Manifest):
-        if not found.records:
+    if isinstance(dataset_manifest, Manifest):
+        if not dataset_manifest.records:
             yield Corruption(manifest.NAME, None, None, None, "the dataset has no records")
-        if found.build and not isinstance(recipe, Corruption) and recipe != found.build:
+        if dataset_manifest.build and not isinstance(config, Corruption) and config != dataset_manifest.build:
             yield Corruption(manifest.BUILD_NAME, None, None, None, "missing, or not what the manifest says")
         try:
             quarantined = quarantine.count_quarantined(folder)
-            problem = f"{quarantined} lines, its manifest says {found.quarantined}"
+            problem = f"{quarantined} lines, its manifest says {dataset_manifest.quarantined}"
         except RecordError as error:
             quarantined, problem = -1, str(error)
-        if quarantined != found.quarantined:
+        if quarantined != dataset_manifest.quarantined:
             yield Corruption(quarantine.QUARANTINE, None, None, None, problem)
 
 
@@ -99,14 +99,14 @@ def exists(path: Path) -> bool:
 def expected_shards(folder: Path) -> ExpectedShards:
     """What the dataset should hold. Raises ManifestError where neither file that says so can be read."""
     try:
-        found = manifest.load_manifest(folder)
-        return ExpectedShards(found.format, found, found.shards)
+        dataset_manifest = manifest.load_manifest(folder)
+        return ExpectedShards(dataset_manifest.format, dataset_manifest, dataset_manifest.shards)
     except ManifestError:
-        recipe = manifest.load_build_config(folder)
-    if recipe is None:
+        config = manifest.load_build_config(folder)
+    if config is None:
         raise ManifestError(f"{folder}: neither {manifest.NAME} nor {manifest.BUILD_NAME} can be read: build again")
-    names = plan.shard_names(recipe.shards, recipe.format)
-    return ExpectedShards(recipe.format, None, tuple(Shard(name, 0, 0, "") for name in names))
+    names = plan.shard_names(config.shards, config.format)
+    return ExpectedShards(config.format, None, tuple(Shard(name, 0, 0, "") for name in names))
 
 
 def check_shards(
@@ -115,28 +115,28 @@ def check_shards(
     """What is wrong with ``shards``, sorted by file, record and byte; read by ``count`` worker processes."""
     shards = list(shards)
     args = (folder, expected.format, expected.manifest, decode)
-    found: list[Corruption] = []
+    corruptions: list[Corruption] = []
     with progress.bar(sum(shard.records for shard in shards), "verifying") as bar:
-        for damages in worker_pool.run(ShardChecker, args, shards, worker_pool.num_workers(count), bar.update):
-            found += damages
-    return sorted(found, key=lambda damage: (damage.file, damage.record or 0, damage.byte or 0))
+        for result in worker_pool.run(ShardChecker, args, shards, worker_pool.num_workers(count), bar.update):
+            corruptions += result
+    return sorted(corruptions, key=lambda corruption: (corruption.file, corruption.record or 0, corruption.byte or 0))
 
 
 class ShardChecker:
     """Checks a shard; the handler of a worker process. A Shard without a sum is checked by what it says of itself."""
 
-    def __init__(self, folder: Path, format: str, known: Manifest | None, decode: bool):
-        self._folder, self._format, self._manifest, self._decode = folder, format, known, decode
+    def __init__(self, folder: Path, format: str, manifest: Manifest | None, decode: bool):
+        self._folder, self._format, self._manifest, self._decode = folder, format, manifest, decode
 
     def __call__(self, shard: Shard, report: Callable[[int], object]) -> list[Corruption]:
         """What is wrong with ``shard``, and with its index."""
         try:
             with self._local(shard) as path:
-                damages = self._check(path, shard)
+                corruptions = self._check(path, shard)
         except OSError as error:
-            damages = [Corruption(shard.name, None, None, None, f"cannot be read ({error.strerror or error})")]
+            corruptions = [Corruption(shard.name, None, None, None, f"cannot be read ({error.strerror or error})")]
         report(shard.records)
-        return damages
+        return corruptions
 
     @contextmanager
     def _local(self, shard: Shard) -> Iterator[Path]:
@@ -151,11 +151,11 @@ class ShardChecker:
             yield local
 
     def _check(self, path: Path, shard: Shard) -> list[Corruption]:
-        damages = [self._named(path, fault) for fault in self._faults(path, shard)]
+        corruptions = [self._named(path, fault) for fault in self._faults(path, shard)]
         if formats.load_index(path, path.stat().st_size) is None:
             name = formats.index_path(path).name
-            damages.append(Corruption(name, None, None, None, "missing or damaged, or its shard is cut short"))
-        return damages if damages or not self._decode else list(self._undecodable(path))
+            corruptions.append(Corruption(name, None, None, None, "missing or damaged, or its shard is cut short"))
+        return corruptions if corruptions or not self._decode else list(self._undecodable(path))
 
     def _faults(self, path: Path, shard: Shard) -> list[formats.ShardFault]:
         faults = list(formats.find_faults(self._format, path))
@@ -175,10 +175,10 @@ class ShardChecker:
     def _between_records(self, path: Path) -> formats.ShardFault:
         """Where a file differs from one of the same records: a shard's bytes are a function of them."""
         data = formats.mapped(path)
-        places = formats.load(self._format).find(data)
+        locations = formats.load(self._format).find(data)
         with tempfile.TemporaryDirectory() as scratch:
             again = Path(scratch) / path.name
-            formats.write(self._format, again, (bytes(data[at : at + size]) for at, size, _ in places))
+            formats.write(self._format, again, (bytes(data[offset : offset + size]) for offset, size, _ in locations))
             one, other = (np.frombuffer(content, np.uint8) for content in (data, formats.mapped(again)))
             common = min(len(one), len(other))
             differing = np.flatnonzero(one[:common] != other[:common])

@@ -104,8 +104,8 @@ def _bricks(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarra
 def _gaskets(rng: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     # Sierpinski's carpet: a point is left out if its digits in base 3 are both 1 in some place.
     scale, kept = rng.uniform(0.4, 0.8), np.ones(u.shape, bool)
-    for place in 3 ** np.arange(1, 5):
-        kept &= ~((np.floor(scale * place * u) % 3 == 1) & (np.floor(scale * place * v) % 3 == 1))
+    for power in 3 ** np.arange(1, 5):
+        kept &= ~((np.floor(scale * power * u) % 3 == 1) & (np.floor(scale * power * v) % 3 == 1))
     return kept.astype(u.dtype)
 
 
@@ -257,9 +257,9 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> np.n
     """Random values in [0, 1] on a grid of ``cells`` x ``cells``, interpolated linearly to ``shape``."""
     grid = rng.random((cells + 1, cells + 1))
     for axis, size in enumerate(shape):
-        at = np.linspace(0, cells, size, endpoint=False)
-        low = at.astype(int)
-        share = (at - low).reshape((-1, 1) if axis == 0 else (1, -1))
+        positions = np.linspace(0, cells, size, endpoint=False)
+        low = positions.astype(int)
+        share = (positions - low).reshape((-1, 1) if axis == 0 else (1, -1))
         grid = grid.take(low, axis) * (1 - share) + grid.take(low + 1, axis) * share
     return grid
 

@@ -57,23 +57,23 @@ def verify(
     source = None
     if repair is None:
         _check_finished(folder)
-    elif recipe := load_known(folder)[1]:
+    elif config := load_known(folder)[1]:
         # Before all is read for nothing.
-        source = open_same_source((repair, labels), recipe, build_options(recipe, workers))
-    damages = list(check_head(folder))
+        source = open_same_source((repair, labels), config, build_options(config, workers))
+    corruptions = list(check_head(folder))
     expected = expected_shards(folder)
-    damages += check_shards(folder, expected, expected.shards, decode, workers)
-    repaired, left = set[str](), damages
-    if repair is not None and damages:
-        repaired = repair_shards(folder, damages, (repair, labels), source, decode, workers)
+    corruptions += check_shards(folder, expected, expected.shards, decode, workers)
+    repaired, left = set[str](), corruptions
+    if repair is not None and corruptions:
+        repaired = repair_shards(folder, corruptions, (repair, labels), source, decode, workers)
         expected = expected_shards(folder)  # of a manifest that was lost, only now
-        again = expected.touched(repaired | {damage.file for damage in damages})
+        again = expected.touched(repaired | {corruption.file for corruption in corruptions})
         left = [*check_head(folder), *check_shards(folder, expected, again, decode, workers)]
     return VerifyReport(
         shards=len(expected.shards),
         records=sum(shard.records for shard in expected.shards),
         size_bytes=sum(shard.size_bytes for shard in expected.shards),
-        damages=tuple(damages),
+        damages=tuple(corruptions),
         repaired=tuple(sorted(repaired)),
         left=tuple(left),
     )
@@ -82,15 +82,15 @@ def verify(
 def _check_finished(folder: Path) -> None:
     """A build that was cut short lacks what was still to come: that is no damage."""
     try:
-        recipe = None if exists(folder / manifest.NAME) else manifest.load_build_config(folder)
+        config = None if exists(folder / manifest.NAME) else manifest.load_build_config(folder)
     except ManifestError:
         return
-    if recipe is None:
+    if config is None:
         return
-    wanted = set(plan.shard_names(recipe.shards, recipe.format))
-    there = wanted & set(paths.list_dir(folder))
-    if there < wanted:
+    wanted = set(plan.shard_names(config.shards, config.format))
+    present = wanted & set(paths.list_dir(folder))
+    if present < wanted:
         raise ManifestError(
-            f"{folder}: an unfinished build, of {len(wanted):,} shards {len(there):,} are there: "
+            f"{folder}: an unfinished build, of {len(wanted):,} shards {len(present):,} are there: "
             "give the same 'ingest build-shards' command again, and it goes on"
         )

@@ -334,7 +334,7 @@ def read_run(random: Generator) -> bool:
         data = json.dumps(mutated_json(content, random) if name == mutant else content).encode()
         (folder / name).write_bytes(data if name != mutant or random.integers(4) else mutated_bytes(data, random))
     try:
-        what = run_dir.load_description(folder)
+        what = run_dir.load_config(folder)
         run_dir.load_history(folder, 10)
     except ModelError as error:
         assert str(error)

@@ -13,15 +13,11 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from PIL import Image
 
-import ingest
 import train as command
 from ingest.jpeg import encode
-from support.images import put
-from support.sources import idx
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,19 +31,6 @@ def one_line(text: str) -> str:
     lines = [line for line in text.replace("\r", "\n").splitlines() if line and "images/s" not in line]
     assert len(lines) == 1, text
     return lines[0]
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten classes that are easy to tell apart: a bright square in one of ten places of a grey image."""
-    folder = tmp_path_factory.mktemp("digits")
-    labels = np.arange(200, dtype=np.uint8) % 10
-    pixels = np.random.default_rng(0).integers(0, 60, (200, 28, 28), np.uint8)
-    for image, label in zip(pixels, labels):
-        image[6 * (label // 4) + 4 :, 6 * (label % 4) + 3 :][:6, :6] = 255
-    put(folder / "idx", {"images-idx3-ubyte": idx(pixels), "labels-idx1-ubyte": idx(labels)})
-    ingest.build_shards(folder / "idx", folder / "shards", format="tfrecord", workers=0)
-    return folder / "shards"
 
 
 DRIVER = Path(__file__).with_name("logged_train.py")
