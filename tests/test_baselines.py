@@ -191,7 +191,8 @@ def test_tensorpack_processes_end_with_their_parent(shards: dict[str, Path]):
     code = (
         "import multiprocessing, os; from ingest.baselines import input_fn;"
         "from ingest.loading.options import LoaderOptions;"
-        f"dataset = input_fn('tensorpack', {str(shards['lmdb'])!r}, LoaderOptions(7, True, 48, workers=2))();"
+        f"dataset = input_fn('tensorpack', {str(shards['lmdb'])!r}, "
+        "LoaderOptions(batch_size=7, training=True, image_size=48, workers=2))();"
         "print(*[child.pid for child in multiprocessing.active_children()]);"
         "next(iter(dataset)); os.kill(os.getpid(), 9)"
     )

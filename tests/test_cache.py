@@ -71,7 +71,9 @@ def index_of(path: Path) -> np.ndarray:
 
 
 def write_index(path: Path, index: np.ndarray) -> None:
-    formats.index_path(path).write_bytes(formats._sealed(formats.RecordLocation(*row) for row in index.tolist()))
+    formats.index_path(path).write_bytes(
+        formats.index.encode_index(formats.RecordLocation(*row) for row in index.tolist())
+    )
 
 
 DAMAGES = ["longer", "cut", "flipped", "zeroed", "folder", "link", "empty"]

@@ -16,8 +16,6 @@ from support.trainings import finish, one_line, read, start, train
 
 from models import devices
 
-__all__ = ["digits"]
-
 STEPS = 50
 
 

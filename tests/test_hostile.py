@@ -497,7 +497,7 @@ import ingest
 from ingest.loading.loader import iter_batches
 from ingest.loading.options import LoaderOptions
 folder, workers = Path(sys.argv[1]), int(sys.argv[2])
-stream = iter_batches(folder, LoaderOptions(4, training=True, image_size=32, workers=workers))
+stream = iter_batches(folder, LoaderOptions(batch_size=4, training=True, image_size=32, workers=workers))
 next(stream)
 for path in folder.glob("0*"):
     if path.suffix != ".index":

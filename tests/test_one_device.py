@@ -17,8 +17,6 @@ from models.devices import Devices
 from models.recipes import Ablation
 from models.run_dir import RunConfig
 
-__all__ = ["digits"]
-
 STEPS = 30
 HALF_PRECISION = {
     "auto_mixed_precision",

@@ -97,7 +97,7 @@ def test_numbers_of_numpy_are_numbers(shards: dict[str, Path]):
     assert given == LoaderOptions(
         batch_size=7, training=True, image_size=32, seed=2**64 - 1, workers=0, min_crop_area=0.5, epochs=2
     )
-    assert {type(getattr(given, field.name)) for field in fields(given)} == {int, bool, float}
+    assert {type(getattr(given, field.name)) for field in fields(given)} == {int, bool, float, tuple}
     assert type(LoaderOptions(batch_size=1, training=True, min_crop_area=1).min_crop_area) is float
     assert len(list(ingest.dataflow(shards["lmdb"], batch_size=np.int16(36), training=False, workers=np.int8(0)))) == 1
 

@@ -352,7 +352,7 @@ def test_a_full_disk_is_one_line_and_the_training_goes_on(shards: Path, tmp_path
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         write(path, content)
 
-    with patch("models.runs._write", full):
+    with patch("models.run_dir._write", full):
         code, out, err = lenet(shards, folder, "--steps", 8, "--eval-data", shards)
     assert (code, out) == (1, "")
     assert f"{folder}/history.json: cannot be used (No space left on device): mend that" in one_line(err)

@@ -85,7 +85,7 @@ def test_an_error_of_ours_comes_through_as_it_is(count: int):
 
 
 def test_any_other_error_says_where():
-    with pytest.raises(WorkerError, match=r"break: ZeroDivisionError: .* \(at .*test_workers\.py:\d+\)"):
+    with pytest.raises(WorkerError, match=r"break: ZeroDivisionError: .* \(at .*test_worker_pool\.py:\d+\)"):
         run([1, "break", 2], 2)
 
 
@@ -120,7 +120,7 @@ def test_numbers_of_workers():
 STREAM = """
 from ingest.loading.loader import iter_batches
 from ingest.loading.options import LoaderOptions
-for batch in iter_batches({shards!r}, LoaderOptions(4, True, 64, workers=2)):
+for batch in iter_batches({shards!r}, LoaderOptions(batch_size=4, training=True, image_size=64, workers=2)):
     print("streaming", flush=True)
 """
 
