@@ -218,12 +218,12 @@ def _train(args: argparse.Namespace) -> None:
 
     from models import run_dir, training
 
-    begin = run_dir.find_start(job.folder, job.config)
-    start = begin.step
+    resume_point = run_dir.find_start(job.folder, job.config)
+    start = resume_point.step
     # Every input is made before the first step, so that what is wrong with it shows now and not after hours.
     inputs = _training_inputs(args, job, start)
     evaluation = args.eval_data and _evaluation_inputs(args.eval_data, job.config, args.workers)
-    for checkpoint, fault in begin.damaged.items():
+    for checkpoint, fault in resume_point.damaged.items():
         print_errors(f"train.py: {checkpoint}: {fault}: goes on without it")
     if start:
         more = "" if start < job.steps else ": for more, raise --epochs or --steps; the learning rate then rises again"
@@ -243,7 +243,7 @@ def _train(args: argparse.Namespace) -> None:
             bar.update(size)
 
         try:
-            outcome = training.train(job, begin, inputs, evaluation, show, interrupt.is_set)
+            outcome = training.train(job, resume_point, inputs, evaluation, show, interrupt.is_set)
         except tf.train.NanLossDuringTrainingError as error:
             why = (
                 "the loss is no number any more: give a lower --learning-rate, or a longer --warm-up; "
@@ -254,9 +254,9 @@ def _train(args: argparse.Namespace) -> None:
         except tf.errors.OpError as error:
             raise _explained(error, inputs, evaluation) from error
         except OSError as error:
-            where = error.filename or job.folder
+            path = error.filename or job.folder
             raise IngestError(
-                f"{where}: cannot be used ({error.strerror}): mend that, and the same command goes on"
+                f"{path}: cannot be used ({error.strerror}): mend that, and the same command goes on"
             ) from error
     if interrupt.is_set() and outcome.saved_model is None:
         raise KeyboardInterrupt(f"saved at step {outcome.step}; the same command goes on from there")
@@ -328,15 +328,15 @@ def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
 
     try:
         # How fast a device is alone has to do with no other host.
-        found = devices.find(args.devices, None if args.synthetic else os.environ.get("TF_CONFIG"))
+        result = devices.find(args.devices, None if args.synthetic else os.environ.get("TF_CONFIG"))
     except ModelError as error:
         raise OptionError(str(error)) from error
-    if batch_size % found.replicas:
-        raise OptionError(f"--batch-size {batch_size}: cannot be divided among {found.replicas} devices")
-    if args.loader not in (None, OURS) and found.replicas > 1:
-        way = "give --devices cpu:1 or gpu:1" if found.hosts == 1 else "unset TF_CONFIG"
+    if batch_size % result.replicas:
+        raise OptionError(f"--batch-size {batch_size}: cannot be divided among {result.replicas} devices")
+    if args.loader not in (None, OURS) and result.replicas > 1:
+        way = "give --devices cpu:1 or gpu:1" if result.hosts == 1 else "unset TF_CONFIG"
         raise OptionError(f"--loader {args.loader} feeds one device: {way}")
-    return found
+    return result
 
 
 def _check_same_kind(data: Path, classes: tuple[str, ...], channels: int, other: Path) -> None:
@@ -388,7 +388,7 @@ def _evaluation_inputs(shards: Path, config: RunConfig, workers: int | None, bat
 
 def _explained(error: Exception, *inputs: Any) -> IngestError:
     """The loader's own error, if it was one, or else TensorFlow's in one line."""
-    failures = [failure for each in inputs if (failure := getattr(each, "failure", None))]
+    failures = [failure for source in inputs if (failure := getattr(source, "failure", None))]
     # Before what it says there may be a heading, and where in the graph it was.
     headings = ("Restoring from checkpoint failed", "Graph execution error", "Detected at", "File ", "Node: ")
     lines = [line for line in map(str.strip, str(error).splitlines()) if line and not line.startswith(headings)]
@@ -458,12 +458,12 @@ def _give(args: argparse.Namespace, result: dict[str, Any]) -> None:
 
 def _exported(outcome: Outcome, last: float | None, best: float | None) -> str:
     """One line: how good the network is, and what of it was exported."""
-    where = f"{outcome.saved_model} is of step {outcome.saved_step}"
+    export = f"{outcome.saved_model} is of step {outcome.saved_step}"
     if best is None:
-        return f"{where}; give --eval-data to know how good it is, and to keep the best"
+        return f"{export}; give --eval-data to know how good it is, and to keep the best"
     if last is None:
-        return f"{where}, the best evaluated, with top-1 {best:.2%}; give --eval-data to have later ones judged"
-    return f"top-1 {last:.2%} at the end, {best:.2%} at best; {where}, the best"
+        return f"{export}, the best evaluated, with top-1 {best:.2%}; give --eval-data to have later ones judged"
+    return f"top-1 {last:.2%} at the end, {best:.2%} at best; {export}, the best"
 
 
 def _advise(args: argparse.Namespace, job: TrainingJob) -> None:
@@ -478,12 +478,12 @@ def _advise(args: argparse.Namespace, job: TrainingJob) -> None:
             batch_size=size, image_size=config.image_size, workers=args.workers, seconds=_ADVICE_SECONDS,
             **_transforms(args),
         )  # fmt: skip
-        found = profile(args.data, options)
+        result = profile(args.data, options)
     except IngestError as error:
         # The training succeeded, whatever becomes of this.
         print_errors(f"train.py: what to change cannot be told: {error}")
         return
-    for line in text_report.conclusion(found):
+    for line in text_report.conclusion(result):
         print_errors(f"  {line}")
 
 

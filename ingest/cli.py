@@ -444,11 +444,11 @@ def _lines(template: str, **values: Any) -> list[str]:
 
 def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
     passed_over = sum(manifest.passed_over.values())
-    found = manifest.records + manifest.quarantined + passed_over
+    total = manifest.records + manifest.quarantined + passed_over
     return {
         "format": manifest.format,
         "encoding": manifest.encoding,
-        "found": found,
+        "found": total,
         "records": manifest.records,
         "quarantined": manifest.quarantined,
         "passed_over_files": passed_over,
@@ -461,7 +461,7 @@ def _summary(manifest: Any, seconds: float) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "size_bytes": manifest.size_bytes,
         "seconds": seconds,
-        "images_per_second": (found - passed_over) / seconds,
+        "images_per_second": (total - passed_over) / seconds,
     }
 
 

@@ -97,9 +97,9 @@ def variant(args: argparse.Namespace, start: Ablation | None = None) -> Ablation
     given = {name: getattr(args, name) for name in ("pixel_range", "initializer") if getattr(args, name) is not None}
     if args.no_bias:
         given["bias"] = False
-    found = replace(start or Ablation(), **given)
-    if start and found.bias != start.bias:
+    result = replace(start or Ablation(), **given)
+    if start and result.bias != start.bias:
         raise ValueError("--no-bias: --init-from has intercepts")
-    if start and found.pixel_range != start.pixel_range:
-        raise ValueError(f"--pixel-range {found.pixel_range}: --init-from was trained on {start.pixel_range}")
-    return found
+    if start and result.pixel_range != start.pixel_range:
+        raise ValueError(f"--pixel-range {result.pixel_range}: --init-from was trained on {start.pixel_range}")
+    return result

@@ -67,8 +67,8 @@ def _view(image: Image.Image, options: LoaderOptions, uniforms: list[float]) -> 
     if not options.training:
         return _resized(image, augment.eval_view(image.height, image.width, size).region, size)
     view = augment.train_view(image.height, image.width, size, uniforms, options)
-    shown = _resized(image, view.region, size)
-    return shown.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.is_flipped else shown
+    resized = _resized(image, view.region, size)
+    return resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.is_flipped else resized
 
 
 def _resized(image: Image.Image, region: Region, size: int) -> Image.Image:

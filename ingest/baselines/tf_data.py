@@ -79,13 +79,13 @@ def _example(payload: tf.Tensor, options: LoaderOptions, channels: int) -> tuple
 
 def _random_window(record: dict[str, tf.Tensor], options: LoaderOptions) -> tf.Tensor:
     """Top, left, height and width of a random resized crop, int32 [4]; of the whole image if no try fits."""
-    begin, size, _ = tf.image.sample_distorted_bounding_box(
+    corner, size, _ = tf.image.sample_distorted_bounding_box(
         tf.stack([record["image/height"], record["image/width"], record["image/channels"]]),
         tf.zeros([1, 0, 4]), min_object_covered=0.0, aspect_ratio_range=augment.ASPECT,
         area_range=(options.min_crop_area, augment.AREA[1]), max_attempts=augment.TRIES,
         use_image_if_no_bounding_boxes=True,
     )  # fmt: skip
-    return tf.cast(tf.concat([begin[:2], size[:2]], 0), tf.int32)
+    return tf.cast(tf.concat([corner[:2], size[:2]], 0), tf.int32)
 
 
 def _centre_window(record: dict[str, tf.Tensor], size: int) -> tf.Tensor:

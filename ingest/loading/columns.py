@@ -32,10 +32,10 @@ class Column(NamedTuple):
 
 def _of_field(field: FieldInfo) -> Column:
     def value(row: Row) -> Any:
-        found = getattr(row.record, field.name)
-        if found is None:
+        content = getattr(row.record, field.name)
+        if content is None:
             raise RecordError(f"it has no {field.name}: it was packed by a version that did not write it: pack it anew")
-        return found
+        return content
 
     return Column(np.int64 if field.kind is int else object, value)
 

@@ -101,9 +101,9 @@ def _size(batch: list[BatchPart]) -> int:
 
 def plan_batches(dataset: Dataset, options: LoaderOptions, iteration: int = 0) -> Iterator[list[BatchPart]]:
     """What each batch of an iteration shows, in order."""
-    n, begin, first_epoch = len(dataset), options.first_batch(iteration), options.first_epoch(iteration)
+    n, first_batch, first_epoch = len(dataset), options.first_batch(iteration), options.first_epoch(iteration)
     by_class = _by_class(dataset) if options.training and not options.shuffle else None
-    for spans in sampler.batches(n, options.batch_size, begin, options.num_epochs, options.num_shards):
+    for spans in sampler.batches(n, options.batch_size, first_batch, options.num_epochs, options.num_shards):
         spans = [span._replace(epoch=first_epoch + span.epoch) for span in spans]
         yield [BatchPart(span, _records(span, options, n, by_class)) for span in spans]
 

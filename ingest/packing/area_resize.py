@@ -36,13 +36,13 @@ def _average(pixels: np.ndarray, out: np.ndarray) -> None:
                 row[j] += weight * np.float32(source[j])
         for x in range(out.shape[1]):
             r = g = b = np.float32(0)
-            at = np.uint64(lefts[x]) * channels
+            offset = np.uint64(lefts[x]) * channels
             for i in range(column_weights.shape[1]):
                 weight = column_weights[x, i]
-                r += weight * row[at]
-                g += weight * row[at + green]
-                b += weight * row[at + blue]
-                at += channels
+                r += weight * row[offset]
+                g += weight * row[offset + green]
+                b += weight * row[offset + blue]
+                offset += channels
             # By way of a signed number, which the processor converts to much faster.
             out[y, x, 0] = np.uint8(np.int32(r))
             out[y, x, green] = np.uint8(np.int32(g))

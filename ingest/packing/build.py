@@ -185,13 +185,13 @@ class Packer:
     def _payloads(self, entries: Iterable[Entry], report: Callable[[int], object], packed: _Tally) -> Iterator[bytes]:
         for entry in entries:
             try:
-                record, what, is_rotated = self._make(entry)
+                record, converted_from, is_rotated = self._make(entry)
             except BadSampleError as error:
                 if self._options.on_bad == "fail":
                     raise BadSampleError(f"{entry.key}: {error}") from error
                 packed.quarantined.append((entry.key, str(error)))
             else:
-                packed.converted.update([what] if what else [])
+                packed.converted.update([converted_from] if converted_from else [])
                 packed.seen.update((record.channels, record.format))
                 packed.rotated += is_rotated
                 yield serialize(record)
@@ -302,5 +302,5 @@ def free_bytes(folder: Path) -> int | None:
     """Free space where ``folder`` lies or will lie, in bytes; None in a bucket, which has no end."""
     if paths.is_remote(folder):
         return None
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free

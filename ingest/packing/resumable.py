@@ -254,18 +254,18 @@ def _check_same_build(folder: Path, config: BuildConfig) -> None:
     """Raise OutputError where the folder holds a dataset, or part of one, by another recipe."""
     has_dataset = (folder / manifest.NAME).exists()
     try:
-        known = manifest.load_manifest(folder).build if has_dataset else manifest.load_build_config(folder)
+        present = manifest.load_manifest(folder).build if has_dataset else manifest.load_build_config(folder)
     except ManifestError as error:
         raise OutputError(str(error)) from error
-    if known == config or (known is None and not has_dataset):
+    if present == config or (present is None and not has_dataset):
         return
     holds = "holds a finished dataset" if has_dataset else "holds an unfinished build"
-    if known is None:
+    if present is None:
         raise OutputError(f"{folder}: {holds}: remove it first, or give another folder")
     differing = "; ".join(
-        "another source" if name == "source" else f"{name} {getattr(known, name)}, now {getattr(config, name)}"
+        "another source" if name == "source" else f"{name} {getattr(present, name)}, now {getattr(config, name)}"
         for name in (field.name for field in fields(BuildConfig))
-        if getattr(known, name) != getattr(config, name)
+        if getattr(present, name) != getattr(config, name)
     )
     raise OutputError(f"{folder}: {holds} of other options ({differing}): remove it first, or give another folder")
 

@@ -125,9 +125,9 @@ def verdict(limit: str, stream: float, workers: int, share: float, cores: int, d
     return f"{rate}, {part} {whose} can {'decode' if decodes else 'resize'}"
 
 
-def is_doubtful(best: float, ceiling: float, found: tuple[Advice, ...]) -> bool:
+def is_doubtful(best: float, ceiling: float, changes: tuple[Advice, ...]) -> bool:
     """Whether figures contradict each other: the ``best`` stream the ceiling, or what was tried what was predicted."""
-    pairs = [(each.predicted, each.measured) for each in found if each.measured]
+    pairs = [(change.predicted, change.measured) for change in changes if change.measured]
     return best > MAX_RATIO * ceiling or any(max(pair) > MAX_RATIO * min(pair) for pair in pairs)
 
 
@@ -150,16 +150,16 @@ def advise(
     now = by_workers[workers]
     best = max(by_workers, key=lambda number: by_workers[number])
     more = best if by_workers[best] >= MIN_SPEEDUP * now else None
-    found = [] if more is None else [Advice(more, None, by_workers[more])]
+    changes = [] if more is None else [Advice(more, None, by_workers[more])]
     for packing, cost in costs.items():
         gain = costs[""] / cost
         if not packing or gain < MIN_SPEEDUP:
             continue
         size_bytes = round(bytes_an_image[packing] * records)
-        found.append(Advice(None, packing, now * gain, size_bytes))
+        changes.append(Advice(None, packing, now * gain, size_bytes))
         if more is not None:
-            found.append(Advice(more, packing, by_workers[more] * gain, size_bytes))
-    return tuple(found)
+            changes.append(Advice(more, packing, by_workers[more] * gain, size_bytes))
+    return tuple(changes)
 
 
 def target(text: str, by_workers: dict[int, float], costs: dict[str, float], cores: int) -> Target:

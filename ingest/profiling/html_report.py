@@ -81,12 +81,12 @@ def _section(heading: str, content: Iterable[str]) -> list[str]:
 
 
 def _waterfall(result: Profile) -> list[str]:
-    total, at, rows = sum(result.stages.values()), 0.0, []
+    total, start, rows = sum(result.stages.values()), 0.0, []
     kinds = {stage: kind for kind, parts in LIMITS.items() for stage in parts}
     for stage, cost in result.stages.items():
-        bar = _bar(at / total, cost / total, _COLOURS[kinds[stage]])
+        bar = _bar(start / total, cost / total, _COLOURS[kinds[stage]])
         rows.append(_row(stage, STAGE_DESCRIPTIONS[stage], bar, f"{cost:,.1f} us"))
-        at += cost
+        start += cost
     used = [kind for kind in _COLOURS if any(kinds[stage] == kind for stage in result.stages)]
     return [
         f'<p class="soft">Microseconds of one core for one image, {total:,.0f} in all, one stage after the other: '
@@ -126,14 +126,19 @@ def _advice(result: Profile) -> list[str]:
     if not result.advice:
         return [f"<p>{escape(next_steps(result))}</p>"]
     now = result.images_per_second
-    most = max([now, *(max(each.predicted, each.measured or 0) for each in result.advice)])
+    most = max([now, *(max(change.predicted, change.measured or 0) for change in result.advice)])
     rows = [_row("as it is", "", _bar(0, now / most, _OTHERS), f"{now:,.0f}")]
-    for each in result.advice:
+    for change in result.advice:
         rows.append(
-            _row(str(each), size_of(each, result), _bar(0, each.predicted / most, _OURS), f"{each.predicted:,.0f}")
+            _row(
+                str(change),
+                size_of(change, result),
+                _bar(0, change.predicted / most, _OURS),
+                f"{change.predicted:,.0f}",
+            )
         )
-        if each.measured is not None:
-            rows.append(_row("", "measured", _bar(0, each.measured / most, _MEASURED), f"{each.measured:,.0f}"))
+        if change.measured is not None:
+            rows.append(_row("", "measured", _bar(0, change.measured / most, _MEASURED), f"{change.measured:,.0f}"))
     key = {"predicted": _OURS} | ({"measured": _MEASURED} if is_tried(result) else {})
     return [f'<p class="soft">Images/s. {escape(next_steps(result))}</p>', _key(key), *rows]
 
@@ -156,8 +161,8 @@ def _tables(result: Profile) -> list[str]:
     ]
     if result.advice:
         changes = [
-            (str(each), f"{each.predicted:,.0f}", "" if each.measured is None else f"{each.measured:,.0f}")
-            for each in result.advice
+            (str(change), f"{change.predicted:,.0f}", "" if change.measured is None else f"{change.measured:,.0f}")
+            for change in result.advice
         ]
         tables.append(_table("Advice, in images/s", ("change", "predicted", "measured"), changes))
     if result.target:

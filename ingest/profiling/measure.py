@@ -61,11 +61,11 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
         bar = stack.enter_context(progress.bar(None, "starting", "measurements"))
         tried = packings(dataset, options.image_size)
         samples = {"": dataset} | {
-            words: Dataset(repack(dataset, scratch / f"{packing.encoding} sample", packing, stages.SAMPLED, 0))
-            for words, packing in tried.items()
+            name: Dataset(repack(dataset, scratch / f"{packing.encoding} sample", packing, stages.SAMPLED, 0))
+            for name, packing in tried.items()
         }
         timed = {packing: Stages(sample, training(0)) for packing, sample in samples.items()}
-        measures: dict[Any, Measure] = {("stages", packing): each for packing, each in timed.items()}
+        measures: dict[Any, Measure] = {("stages", packing): stage_timer for packing, stage_timer in timed.items()}
         measures |= {
             ("ceiling", number): throughput.ceiling(stack, shards, training(0), number)
             for number in {cores, advice.busy_cores(workers, cores)}
@@ -75,23 +75,23 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
         measures["feed"] = throughput.in_a_process(stack, throughput.Feed, shards, training(0))
         bar.reset(throughput.rounds(len(measures), options.seconds) * len(measures))
         bar.set_description("measuring")
-        found = throughput.medians(measures, options.seconds, bar.update)
+        rates = throughput.medians(measures, options.seconds, bar.update)
     bytes_an_image = {packing: stages.bytes_an_image(sample) for packing, sample in samples.items()}
     of_a_batch = {
         stages.BATCH: stages.batch_microseconds(dataset, training(0)),
-        stages.IPC: 1e6 / found["ipc"],
+        stages.IPC: 1e6 / rates["ipc"],
     }
     of_each = {
-        packing: each.microseconds | of_a_batch | _waiting(disk_read, dataset, bytes_an_image, packing)
-        for packing, each in timed.items()
+        packing: stage_timer.microseconds | of_a_batch | _waiting(disk_read, dataset, bytes_an_image, packing)
+        for packing, stage_timer in timed.items()
     }
     return Measured(
         stages=of_each[""],
         disk_read=disk_read,
-        feed=1e6 / found["feed"],
-        by_workers={number: found[number] for number in counts},
-        ceiling=found["ceiling", cores],
-        share=found[workers] / found["ceiling", advice.busy_cores(workers, cores)],
+        feed=1e6 / rates["feed"],
+        by_workers={number: rates[number] for number in counts},
+        ceiling=rates["ceiling", cores],
+        share=rates[workers] / rates["ceiling", advice.busy_cores(workers, cores)],
         against=_against(shards, options) if options.against else {},
         costs={packing: sum(costs.values()) for packing, costs in of_each.items()},
         bytes_an_image=bytes_an_image,
@@ -116,38 +116,38 @@ def _against(shards: Path, options: ProfileOptions) -> dict[str, float]:
 
 
 def measure_advice(
-    dataset: Dataset, options: ProfileOptions, found: tuple[Advice, ...], changes: dict[str, Packing], scratch: Path
+    dataset: Dataset, options: ProfileOptions, advised: tuple[Advice, ...], changes: dict[str, Packing], scratch: Path
 ) -> tuple[Advice, ...]:
     """The same advice, with what it gave: each is tried, on a sample packed anew in ``scratch`` where it says so.
 
-    ``changes`` are the packings that it may speak of, by their words.
+    ``changes`` are the packings that it may speak of, by their names.
     """
     with ExitStack() as stack:
         bar = stack.enter_context(progress.bar(None, "applying", "measurements"))
         places = {
-            words: repack(dataset, scratch / packing.encoding, packing, _TRIED, num_workers(None))
-            for words, packing in changes.items() if any(each.packing == words for each in found)
+            name: repack(dataset, scratch / packing.encoding, packing, _TRIED, num_workers(None))
+            for name, packing in changes.items() if any(change.packing == name for change in advised)
         }  # fmt: skip
         measures: dict[Any, Measure] = {
-            each: throughput.stream(
-                stack, places[each.packing] if each.packing else dataset.folder,
-                options.training(each.workers or options.workers),
+            change: throughput.stream(
+                stack, places[change.packing] if change.packing else dataset.folder,
+                options.training(change.workers or options.workers),
             )
-            for each in found
+            for change in advised
         }  # fmt: skip
         bar.reset(throughput.rounds(len(measures), options.seconds) * len(measures))
         rate = throughput.medians(measures, options.seconds, bar.update)
-    return tuple(replace(each, measured=rate[each]) for each in found)
+    return tuple(replace(change, measured=rate[change]) for change in advised)
 
 
 def packings(dataset: Dataset, image_size: int) -> dict[str, Packing]:
     """Other ways to pack that may be faster, by their words: no larger than an evaluation view needs, and as pixels."""
     side, enough = stages.short_side(dataset), math.ceil(image_size * EVALUATION_SCALE)
     is_raw = dataset.manifest.encoding == "raw"
-    found = [] if side <= enough else [Packing("raw" if is_raw else "jpeg", enough)]
+    ways = [] if side <= enough else [Packing("raw" if is_raw else "jpeg", enough)]
     if not is_raw:
-        found.append(Packing("raw", enough))
-    return {str(packing): packing for packing in found}
+        ways.append(Packing("raw", enough))
+    return {str(packing): packing for packing in ways}
 
 
 def _waiting(

@@ -30,30 +30,31 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     dataset = Dataset(shards)
     if not len(dataset):
         raise RecordError(f"{shards}: the dataset has no records")
-    known, workers, cores = dataset.manifest, num_workers(options.workers), num_workers(None)
+    manifest, workers, cores = dataset.manifest, num_workers(options.workers), num_workers(None)
     for name in options.against:
         baselines.check(name, dataset, options.training(options.workers))
     # First: it is what a wrong name ends.
-    device = device_rate(options.model, options, len(known.classes)) if options.model is not None else None
+    device = device_rate(options.model, options, len(manifest.classes)) if options.model is not None else None
     with tempfile.TemporaryDirectory() as scratch:
-        found = measure.run_measurements(dataset, options, Path(scratch))
-        stream = found.by_workers[workers]
+        measured = measure.run_measurements(dataset, options, Path(scratch))
+        stream = measured.by_workers[workers]
         consumer = _consumer(dataset, options, device, stream)
-        limit, verdict = _conclude(found, workers, cores, known.encoding != "raw", consumer)
+        limit, verdict = _conclude(measured, workers, cores, manifest.encoding != "raw", consumer)
         changes = (
-            advice.advise(found.by_workers, workers, found.costs, found.bytes_an_image, len(dataset))
+            advice.advise(measured.by_workers, workers, measured.costs, measured.bytes_an_image, len(dataset))
             if limit != CONSUMER else ()
         )  # fmt: skip
         if options.apply:
-            changes = measure.measure_advice(dataset, options, changes, found.packings, Path(scratch))
+            changes = measure.measure_advice(dataset, options, changes, measured.packings, Path(scratch))
     return Profile(
-        shards=str(shards), format=known.format, encoding=known.encoding, records=len(dataset),
-        size_bytes=known.size_bytes, batch_size=options.batch_size, image_size=options.image_size,
-        channels=known.channels, workers=workers, cores=cores, stages=found.stages,
-        disk_read_microseconds=found.disk_read, fits_in_memory=measure.fits_in_memory(known.size_bytes),
-        feed_microseconds=found.feed, by_workers=found.by_workers, ceiling=found.ceiling, against=found.against,
+        shards=str(shards), format=manifest.format, encoding=manifest.encoding, records=len(dataset),
+        size_bytes=manifest.size_bytes, batch_size=options.batch_size, image_size=options.image_size,
+        channels=manifest.channels, workers=workers, cores=cores, stages=measured.stages,
+        disk_read_microseconds=measured.disk_read, fits_in_memory=measure.fits_in_memory(manifest.size_bytes),
+        feed_microseconds=measured.feed, by_workers=measured.by_workers, ceiling=measured.ceiling,
+        against=measured.against,
         consumer=consumer, limit=limit, verdict=verdict, advice=changes,
-        target=advice.target(options.target, found.by_workers, found.costs, cores) if options.target else None,
+        target=advice.target(options.target, measured.by_workers, measured.costs, cores) if options.target else None,
         machine=_machine(cores),
     )  # fmt: skip
 
@@ -86,15 +87,17 @@ def _consumer(dataset: Dataset, options: ProfileOptions, device: float | None, s
     return Consumer(f"a step of {options.step_milliseconds:g} ms", options.batch_size / seconds, waiting)
 
 
-def _conclude(found: Measured, workers: int, cores: int, decodes: bool, consumer: Consumer | None) -> tuple[str, str]:
+def _conclude(
+    measured: Measured, workers: int, cores: int, decodes: bool, consumer: Consumer | None
+) -> tuple[str, str]:
     """What limits, and a line that says so."""
-    stream = found.by_workers[workers]
+    stream = measured.by_workers[workers]
     if consumer and consumer.waiting < advice.MAX_WAIT_SHARE:
         return CONSUMER, advice.consumer_verdict(consumer.name, consumer.images_per_second, stream)
-    slowed = advice.slowdown(found.stages, found.ceiling, cores, decodes)
-    costs = advice.cost_by_bottleneck(found.stages, stream, advice.busy_cores(workers, cores), slowed)
+    slowed = advice.slowdown(measured.stages, measured.ceiling, cores, decodes)
+    costs = advice.cost_by_bottleneck(measured.stages, stream, advice.busy_cores(workers, cores), slowed)
     limit = max(costs, key=lambda kind: costs[kind])
-    return limit, advice.verdict(limit, stream, workers, found.share, cores, decodes)
+    return limit, advice.verdict(limit, stream, workers, measured.share, cores, decodes)
 
 
 def _machine(cores: int) -> dict[str, str]:

@@ -85,15 +85,15 @@ def repack(dataset: Dataset, folder: Path, packing: Packing, images: int, proces
 
     Gives ``folder``. By so many ``processes``, 0 for none but this. Raises RecordError or OutputError.
     """
-    known = dataset.manifest
+    source = dataset.manifest
     numbers = np.sort(epoch_order(len(dataset), 0, 0)[:images])
     parts = np.array_split(numbers, max(1, len(numbers) // _RECORDS_A_TASK))
-    tasks = [_Task(name, part.tolist()) for name, part in zip(shard_names(len(parts), known.format), parts)]
+    tasks = [_Task(name, part.tolist()) for name, part in zip(shard_names(len(parts), source.format), parts)]
     folder.mkdir()
-    made = worker_pool.run(_Packer, (dataset.folder, folder, packing), tasks, processes, lambda images: None)
-    shards = tuple(sorted(made, key=lambda shard: shard.name))
+    written = worker_pool.run(_Packer, (dataset.folder, folder, packing), tasks, processes, lambda images: None)
+    shards = tuple(sorted(written, key=lambda shard: shard.name))
     packed = replace(
-        known, encoding=packing.encoding, resize=packing.resize, records=len(numbers), quarantined=0, converted={},
+        source, encoding=packing.encoding, resize=packing.resize, records=len(numbers), quarantined=0, converted={},
         shards=shards, build=None,
     )  # fmt: skip
     manifest.save(packed, folder)

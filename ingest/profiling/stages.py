@@ -132,16 +132,16 @@ def disk_read_microseconds(dataset: Dataset) -> float | None:
     taken = 0
     numbers = sampled(dataset)
     for number in numbers:
-        path, place = dataset.location(number)
+        path, location = dataset.location(number)
         descriptor = os.open(path, os.O_RDONLY)
         try:
             # The pages of a record that a map has been read through stay: this is done before any is.
             # Of a part of a page nothing is dropped.
-            first = place.offset // mmap.PAGESIZE * mmap.PAGESIZE
-            end = -(-(place.offset + place.size_bytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+            first = location.offset // mmap.PAGESIZE * mmap.PAGESIZE
+            end = -(-(location.offset + location.size_bytes) // mmap.PAGESIZE) * mmap.PAGESIZE
             os.posix_fadvise(descriptor, first, end - first, os.POSIX_FADV_DONTNEED)
             start = time.perf_counter_ns()
-            os.pread(descriptor, place.size_bytes, place.offset)
+            os.pread(descriptor, location.size_bytes, location.offset)
             taken += time.perf_counter_ns() - start
         finally:
             os.close(descriptor)

@@ -83,9 +83,9 @@ def conclusion(result: Profile) -> Iterator[str]:
     if result.advice:
         yield ""
         yield f"{'advice':<46}{'images/s':>10}{'measured' if is_tried(result) else '':>10}".rstrip()
-    for each in result.advice:
-        measured = "" if each.measured is None else f"{each.measured:>10,.0f}"
-        yield f"  {each!s:<44}{each.predicted:>10,.0f}{measured}   {size_of(each, result)}".rstrip()
+    for change in result.advice:
+        measured = "" if change.measured is None else f"{change.measured:>10,.0f}"
+        yield f"  {change!s:<44}{change.predicted:>10,.0f}{measured}   {size_of(change, result)}".rstrip()
     yield next_steps(result)
 
 
@@ -100,7 +100,7 @@ def next_steps(result: Profile) -> str:
 
 
 def _suggestion(result: Profile) -> str:
-    if any(each.packing for each in result.advice):
+    if any(change.packing for change in result.advice):
         return f"To pack otherwise: ingest build-shards SRC OUT --format {result.format}, with these options."
     if result.advice:
         return "No other packing promises a tenth more."
@@ -118,7 +118,7 @@ def size_of(advice: Advice, result: Profile) -> str:
 
 def is_tried(result: Profile) -> bool:
     """Whether the advice has been tried."""
-    return any(each.measured is not None for each in result.advice)
+    return any(change.measured is not None for change in result.advice)
 
 
 def _target(result: Profile) -> Iterator[str]:

@@ -106,11 +106,11 @@ def _row(dataset: Dataset, record: Record, views: list[Shown]) -> Image.Image:
     name = f"{dataset.manifest.classes[record.label]}   {record.key}   {record.width} x {record.height}"
     pen.text((_GAP, _GAP // 2), _shortened(name), "black", font)
     row.paste(_source(record, dataset.manifest.channels, views), (_GAP, 2 * _LINE))
-    for i, shown in enumerate(views):
+    for i, sample in enumerate(views):
         left = _GAP + _SOURCE + _GAP + i * (_CELL + _GAP)
-        row.paste(_enlarged(shown.pixels), (left, 2 * _LINE))
+        row.paste(_enlarged(sample.pixels), (left, 2 * _LINE))
         pen.rectangle((left, 2 * _LINE, left + _CELL - 1, 2 * _LINE + _CELL - 1), None, _COLOURS[i], _FRAME)
-        caption = f"epoch {i}" + (", flipped" if shown.view.is_flipped else "")
+        caption = f"epoch {i}" + (", flipped" if sample.view.is_flipped else "")
         pen.text((left, 2 * _LINE + _CELL + 2), caption, "black", font)
     return row
 
@@ -122,8 +122,8 @@ def _source(record: Record, channels: int, views: list[Shown]) -> Image.Image:
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(image)
-    for shown, colour in zip(views, _COLOURS, strict=True):
-        region = shown.view.region
+    for sample, colour in zip(views, _COLOURS, strict=True):
+        region = sample.view.region
         left, top = region.left * scale, region.top * scale
         right, bottom = left + region.width * scale, top + region.height * scale
         box = (left, top, max(left, min(right, size[0]) - 1), max(top, min(bottom, size[1]) - 1))
@@ -141,5 +141,5 @@ def _image(pixels: np.ndarray) -> Image.Image:
 
 def _shortened(name: str) -> str:
     # Names may hold anything; what has no shape in the font is a box, and what is not printable would break the line.
-    shown = "".join(c if c.isprintable() else "?" for c in name)
-    return shown if len(shown) <= _NAME_LENGTH else f"{shown[: _NAME_LENGTH - 3]}..."
+    printable = "".join(c if c.isprintable() else "?" for c in name)
+    return printable if len(printable) <= _NAME_LENGTH else f"{printable[: _NAME_LENGTH - 3]}..."
