@@ -197,10 +197,9 @@ def _add_build_shards(commands: Any) -> None:
 
 def _build_shards_arguments(parser: Parser) -> None:
     from ingest.packing.options import BuildOptions
+    from ingest.sources.detect import kinds
 
-    parser.add_argument(
-        "src", metavar="SRC", type=path_or_url, help="a folder of CLASS/IMAGE files, tars, a list, parquet, IDX"
-    )
+    parser.add_argument("src", metavar="SRC", type=path_or_url, help=kinds())
     parser.add_argument("out", metavar="OUT", type=path_or_url, help="a new or empty folder")
     add_options(parser, BuildOptions)
     parser.add_argument("--dry-run", action="store_true", help="measure a sample, say what would come, write nothing")

@@ -147,7 +147,7 @@ def test_what_cannot_be_remote(bucket: str, photos: Path, shards: dict[str, Path
     with pytest.raises(OutputError, match="LMDB is written and read by mapping local files: choose"):
         ingest.build_shards(photos / "train", f"{bucket}/out", format="lmdb")
     upload(shards["lmdb"], bucket)
-    with pytest.raises(RecordError, match="LMDB is read from local disks alone"):
+    with pytest.raises(RecordError, match="LMDB is written and read by mapping local files: convert"):
         Dataset(bucket)
     with pytest.raises(OptionError, match=r"cannot be reached .*pip install 'ingest-toolkit\[remote\]'"):
         paths.parse_path("nowhere://bucket")

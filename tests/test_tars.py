@@ -470,7 +470,7 @@ if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
 try:
-    tar.open_tar(Path(sys.argv[1]), None)
+    tar.open_source(Path(sys.argv[1]))
 except (OSError, SourceError) as error:
     print(error)
 """

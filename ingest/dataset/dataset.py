@@ -39,8 +39,9 @@ class Dataset:
         self._open: dict[int, formats.Shard] = {}
         self._is_checked: dict[int, bytearray] = {}  # of each open shard, its records
         self._suspected: set[int] = set()  # shards whose copies in the cache were looked at, or fetched again
-        if paths.is_remote(self.folder) and self.manifest.format == "lmdb":
-            raise RecordError(f"{self.folder}: LMDB is read from local disks alone: convert the dataset to tfrecord")
+        if paths.is_remote(self.folder) and (reason := formats.load(self.manifest.format).LOCAL_BECAUSE):
+            others = " or ".join(formats.remote_formats())
+            raise RecordError(f"{self.folder}: {reason}: convert the dataset to {others}")
         self.check_sizes()
         for number, shard in enumerate(self.manifest.shards):
             if not shard.records:

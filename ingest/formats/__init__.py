@@ -8,7 +8,7 @@ index.py     the file NAME.index
 tfrecord.py  a format
 lmdb.py      a format
 
-To add a format, add a module. ``shard.Format`` says what it holds.
+To add a format, add a module: ``shard.Format`` says what it holds. Its name is the format's.
 """
 
 from ingest.formats.index import (
@@ -31,6 +31,7 @@ from ingest.formats.shard import (
     open,
     open_copy,
     open_remote,
+    remote_formats,
     rewrite_index,
     write,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "open",
     "open_copy",
     "open_remote",
+    "remote_formats",
     "rewrite_index",
     "write",
 ]

@@ -28,6 +28,8 @@ from ingest.errors import RecordError
 from ingest.formats import MAX_RECORDS, RecordLocation
 from ingest.system.jit import jit
 
+LOCAL_BECAUSE = "LMDB is written and read by mapping local files"
+
 _COMMIT_BYTES = 64 * 2**20
 """Payload bytes in a transaction: what a writer holds in memory."""
 

@@ -53,8 +53,22 @@ class ShardFault(NamedTuple):
 
 
 class Format(Protocol):
-    """What a module here offers; the last two where its shards can be remote."""
+    """What a module of a format holds. A file's bytes are a function of its payloads alone.
 
+    ``write(path, payloads)`` writes a file of any number of payloads, bytes each; OSError if that fails.
+
+    ``find(data)`` gives the location of each payload in a file's bytes, in order, by what the format itself says;
+    RecordError, which says what is wrong and at which byte, where it is damaged.
+
+    ``fits(data, index)`` tells whether an index has the locations that the format itself says, as far as that can be
+    told without reading the payloads.
+
+    ``LOCAL_BECAUSE`` says why its files can be on local disks alone. Where it is None they may be remote: then
+    ``frame(location)`` gives the slice of the file that holds a payload with what the format writes around it, and
+    ``framed(frame, location)`` the payload in it, or None where the frame is not sound.
+    """
+
+    LOCAL_BECAUSE: str | None
     write: Callable[[Path, Iterable[bytes]], None]
     find: Callable[[memoryview], Iterator[RecordLocation]]
     fits: Callable[[memoryview | paths.RemoteFile, np.ndarray], bool]
@@ -135,6 +149,11 @@ class _Fetched(Shard):
 def load(name: str) -> Format:
     """The module of the format ``name``, one of NAMES; its library is imported only now."""
     return cast(Format, importlib.import_module(f"{__package__}.{name}"))
+
+
+def remote_formats() -> list[str]:
+    """The formats whose shards can be remote."""
+    return [name for name in NAMES if load(name).LOCAL_BECAUSE is None]
 
 
 def write(name: str, path: Path, payloads: Iterable[bytes]) -> Written:

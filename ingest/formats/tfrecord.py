@@ -21,6 +21,8 @@ from ingest.errors import RecordError
 from ingest.formats import RecordLocation
 from ingest.record import Buffer
 
+LOCAL_BECAUSE = None
+
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8

@@ -265,8 +265,8 @@ def _output_folder(out: str | Path, src: str | Path, options: BuildOptions) -> P
     """The folder to write to, made. Raises OutputError where it is inside the source, or cannot be made."""
     folder, source = paths.parse_path(out), paths.parse_path(src)
     if paths.is_remote(folder):
-        if options.format == "lmdb":
-            raise OutputError(f"{out}: LMDB is written and read by mapping local files: choose the format tfrecord")
+        if reason := formats.load(options.format).LOCAL_BECAUSE:
+            raise OutputError(f"{out}: {reason}: choose the format {' or '.join(formats.remote_formats())}")
         if paths.is_remote(source) and f"{folder}/".startswith(f"{source}/"):
             raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
         return folder

@@ -1,30 +1,40 @@
-"""Which kind of source a path is."""
+"""Which kind of source a path is: each module of a kind is asked in turn.
+
+Such a module holds ``KIND``, its words in messages, and
+
+    open_source(path)            a Source, or None where ``path`` is something else, by its content and not its name
+    open_labelled(path, labels)  the same of images whose labels lie in another file; only where the kind has such
+
+Both raise SourceError for what is of the kind and cannot be read.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol, cast
 
+from ingest import formats
 from ingest.errors import SourceError
 from ingest.sources.base import Source, is_utf8, to_bytes
 from ingest.system import paths
 
-# How a dataset is known, which is no source.
-_is_shard = re.compile(r"\d{5,}-of-\d{5,}\.(tfrecord|lmdb)").fullmatch
+_MODULES = ("idx", "parquet", "tar", "listing", "folder")
+"""The kinds, in the order in which they are asked: a folder of classes may hold anything, so that it comes last."""
 
-
+_is_shard = re.compile(rf"\d{{5,}}-of-\d{{5,}}\.({'|'.join(formats.NAMES)})").fullmatch
 _DATASET_FILES, _DATASET_FIELDS = ("manifest.json", "build.json"), {"format", "shards", "encoding", "seed"}
-
-
 _MAX_JSON_BYTES = 2**26
 
 
-_KINDS = (
-    "a folder of CLASS/IMAGE files, a tar or a folder of tars, a list of paths and labels, parquet files, "
-    "or IDX files such as MNIST's"
-)
+class _Kind(Protocol):
+    KIND: str
+    open_source: Callable[[Path], Source | None]
+    open_labelled: Callable[[Path, Path], Source | None]
 
 
 def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
@@ -42,30 +52,30 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     except OSError as error:
         raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
     if source is None:
-        raise SourceError(f"{path}: not a source; give {_KINDS}")
+        raise SourceError(f"{path}: not a source; give {kinds()}")
     if not source.entries:
-        raise SourceError(f"{path}: no images in it; a source is {_KINDS}")
+        raise SourceError(f"{path}: no images in it; a source is {kinds()}")
     _check_utf8_names(path, source)
     return source
 
 
+def kinds() -> str:
+    """What a source can be, in words."""
+    *most, last = [kind.KIND for kind in reversed(_load())]
+    return f"{', '.join(most)}, or {last}"
+
+
+def _load() -> list[_Kind]:
+    return [cast(_Kind, importlib.import_module(f"{__package__}.{name}")) for name in _MODULES]
+
+
 def _detect(path: Path) -> Source | None:
-    """The source at ``path``, by what it is; a folder of classes may hold anything, so that it comes last."""
-    from ingest.sources import folder, idx, listing, parquet, tar
-
-    return (
-        idx.open_idx(path)
-        or parquet.open_parquet(path)
-        or tar.open_tar(path, None)
-        or listing.open_list(path)
-        or folder.open_folder(path)
-    )
+    return next((source for kind in _load() if (source := kind.open_source(path))), None)
 
 
-def _labelled(path: Path, labels: Path) -> Source | None:
-    from ingest.sources import listing, tar
-
-    source = tar.open_tar(path, labels) or listing.open_labelled(path, labels)
+def _labelled(path: Path, labels: Path) -> Source:
+    able = [kind for kind in _load() if hasattr(kind, "open_labelled")]
+    source = next((source for kind in able if (source := kind.open_labelled(path, labels))), None)
     if source is None:
         raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders")
     return source

@@ -46,7 +46,10 @@ def read_file(path: Path) -> bytes:
         raise SourceError(f"{path}: cannot be read ({why}): mend it, then start again") from error
 
 
-def open_folder(path: Path) -> Source | None:
+KIND = "a folder of CLASS/IMAGE files"
+
+
+def open_source(path: Path) -> Source | None:
     """The folder at ``path``, or None where it is a file. Raises SourceError where its layout is another.
 
     A file's class is the first folder of its path. Files beside the class folders, or in hidden ones, belong to no

@@ -61,7 +61,10 @@ class IdxReader:
         return {name: value for name, value in vars(self).items() if name != "_pixels"}
 
 
-def open_idx(path: Path) -> Source | None:
+KIND = "IDX files such as MNIST's"
+
+
+def open_source(path: Path) -> Source | None:
     """The pair whose images file is ``path``, or the one pair in the folder ``path``; None where there is no IDX file.
 
     Classes are the numbers 0 to the largest label, keys the images' numbers. Raises SourceError where images and labels

@@ -20,7 +20,10 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a"))
 _NO_FOLDERS = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-def open_list(path: Path) -> Source | None:
+KIND = "a list of paths and labels"
+
+
+def open_source(path: Path) -> Source | None:
     """The images of the list ``path``, or of the one list in the folder ``path``; None where there is none.
 
     Raises SourceError where a list is not understood, or names files that are not there.

@@ -80,7 +80,10 @@ class ScratchReader:
         return _sample(entry, paths.read(self.scratch, start, size_bytes) if size_bytes >= 0 else None)
 
 
-def open_parquet(path: Path) -> Source | None:
+KIND = "parquet files"
+
+
+def open_source(path: Path) -> Source | None:
     """The parquet file ``path``, or those in the folder ``path``; None where there are none.
 
     Labels are numbers or words, of one kind in all files; the names of numbers, where a file has them, are the same in

@@ -128,12 +128,24 @@ class _Archives:
             yield entry
 
 
-def open_tar(path: Path, labels: Path | None) -> Source | None:
+KIND = "a tar or a folder of tars"
+
+
+def open_source(path: Path) -> Source | None:
     """The tar, or folder of tars, at ``path``; None where it is something else.
 
     Raises SourceError where an archive is cut short, damaged, compressed or cannot be read, or its images have no
     classes. The error names all archives of a folder that are damaged.
     """
+    return _open(path, None)
+
+
+def open_labelled(path: Path, labels: Path) -> Source | None:
+    """The tar at ``path``, by the labels at ``labels``; None where it is something else. Errors are open_source's."""
+    return _open(path, labels)
+
+
+def _open(path: Path, labels: Path | None) -> Source | None:
     if path.is_file():
         if not _is_tar(path):
             _check_not_compressed(path)
