@@ -44,9 +44,10 @@ def check(name: str, dataset: Dataset) -> None:
     if name not in BASELINES:
         raise OptionError(f"{name!r} is no loader: give one of {', '.join(BASELINES)}")
     if not len(dataset):
-        raise RecordError(f"{dataset.folder}: the dataset has no records")
+        raise RecordError(f"{dataset.folder}: the dataset has no records", path=dataset.folder)
     if name == "tf.data" and dataset.manifest.format != "tfrecord":
         raise OptionError(
             f"{dataset.folder}: tf.data reads tfrecord, and these shards are {dataset.manifest.format}: "
-            f"make others of them with 'ingest convert {dataset.folder} OUT --format tfrecord'"
+            f"make others of them with 'ingest convert {dataset.folder} OUT --format tfrecord'",
+            path=dataset.folder,
         )

@@ -20,7 +20,7 @@ import numpy as np
 from ingest import formats, jpeg
 from ingest.dataset import manifest, quarantine
 from ingest.dataset.manifest import Manifest, Shard
-from ingest.errors import BadSampleError, IngestError, OutputError, SourceError
+from ingest.errors import BadSampleError, IngestError, OutputError, SourceError, fields_of
 from ingest.loading import transforms
 from ingest.packing import resumable
 from ingest.packing.area_resize import area_resize
@@ -209,7 +209,7 @@ class Packer:
                 record, what, is_rotated = self._make(entry)
             except BadSampleError as error:
                 if self._options.on_bad == "fail":
-                    raise BadSampleError(f"{entry.key}: {error}") from error
+                    raise BadSampleError(f"{entry.key}: {error}", **fields_of(error, key=entry.key)) from error
                 packed.quarantined.append((entry.key, str(error)))
             else:
                 packed.converted.update([what] if what else [])
@@ -253,9 +253,8 @@ def _finish(source: Source, folder: Path, options: BuildOptions, packed: list[Sh
     result = _summary(source, options, packed, len(quarantined))
     resumable.finish(folder, result, quarantine.quarantine_table(quarantined))
     if not result.records:
-        raise SourceError(
-            f"none of the source's {len(quarantined)} files could be packed; see {folder / quarantine.QUARANTINE}"
-        )
+        table = folder / quarantine.QUARANTINE
+        raise SourceError(f"none of the source's {len(quarantined)} files could be packed; see {table}", path=table)
     return result
 
 
@@ -287,16 +286,18 @@ def _output_folder(out: str | Path, src: str | Path, options: BuildOptions) -> P
     folder, source = paths.parse_path(out), paths.parse_path(src)
     if paths.is_remote(folder):
         if options.format == "lmdb":
-            raise OutputError(f"{out}: LMDB is written and read by mapping local files: choose the format tfrecord")
+            raise OutputError(
+                f"{out}: LMDB is written and read by mapping local files: choose the format tfrecord", path=out
+            )
         if paths.is_remote(source) and f"{folder}/".startswith(f"{source}/"):
-            raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
+            raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder", path=out)
         return folder
     try:
         is_inside = not paths.is_remote(source) and folder.resolve().is_relative_to(source.resolve())
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
-        raise OutputError(f"{out}: cannot be made ({error}): give another folder") from error
+        raise OutputError(f"{out}: cannot be made ({error}): give another folder", path=out) from error
     if is_inside:
-        raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
+        raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder", path=out)
     resumable.make_folder(folder)
     # Workers of a cluster have folders of their own to start from.
     return folder.absolute() if options.scheduler else folder
@@ -315,7 +316,8 @@ def check_free_space(source: Source, folder: Path, options: BuildOptions) -> Non
     if needed_bytes * _SAFETY_FACTOR > room_bytes + there_bytes:
         raise OutputError(
             f"{folder}: too small: some {needed_bytes:,.0f} bytes are to be written, and {room_bytes:,} are free: "
-            "make room, or give another folder"
+            "make room, or give another folder",
+            path=folder,
         )
 
 

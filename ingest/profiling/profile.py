@@ -29,7 +29,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     """Measure the dataset in the folder ``shards``. Raises OptionError, ManifestError, RecordError or WorkerError."""
     dataset = Dataset(shards)
     if not len(dataset):
-        raise RecordError(f"{shards}: the dataset has no records")
+        raise RecordError(f"{shards}: the dataset has no records", path=shards)
     known, workers, cores = dataset.manifest, num_workers(options.workers), num_workers(None)
     for name in options.against:
         baselines.check(name, dataset)

@@ -36,15 +36,17 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     path = paths.parse_path(path)
     try:
         if not path.exists() and not path.is_symlink():
-            raise SourceError(f"{path}: no such file or folder")
+            raise SourceError(f"{path}: no such file or folder", path=path)
         _check_not_dataset(path)
         source = _labelled(path, paths.parse_path(labels)) if labels is not None else _known(path)
     except OSError as error:
-        raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
+        raise SourceError(
+            f"{error.filename or path}: cannot be read ({error.strerror or error})", path=error.filename or path
+        ) from error
     if source is None:
-        raise SourceError(f"{path}: not a source; give {_KINDS}")
+        raise SourceError(f"{path}: not a source; give {_KINDS}", path=path)
     if not source.entries:
-        raise SourceError(f"{path}: no images in it; a source is {_KINDS}")
+        raise SourceError(f"{path}: no images in it; a source is {_KINDS}", path=path)
     _check_utf8_names(path, source)
     return source
 
@@ -67,7 +69,7 @@ def _labelled(path: Path, labels: Path) -> Source | None:
 
     source = tar.open_tar(path, labels) or listing.open_labelled(path, labels)
     if source is None:
-        raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders")
+        raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders", path=path)
     return source
 
 
@@ -76,7 +78,8 @@ def _check_not_dataset(path: Path) -> None:
     if (folder := _shards_at(path)) is not None:
         raise SourceError(
             f"{path}: these are shards already, not photographs: train from {folder}, look into it with "
-            "'ingest inspect', or write it in the other format with 'ingest convert'"
+            "'ingest inspect', or write it in the other format with 'ingest convert'",
+            path=path,
         )
 
 
@@ -109,4 +112,6 @@ def _check_utf8_names(path: Path, source: Source) -> None:
     if odd:
         first = to_bytes(odd[0]).decode("utf-8", "backslashreplace")
         what = "1 name is" if len(odd) == 1 else f"{len(odd):,} names are"
-        raise SourceError(f"{path}: {what} not UTF-8, such as '{first}': rename them, for example with convmv")
+        raise SourceError(
+            f"{path}: {what} not UTF-8, such as '{first}': rename them, for example with convmv", path=path
+        )

@@ -31,7 +31,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ingest.errors import IngestError, OptionError, WorkerError
+from ingest.errors import IngestError, OptionError, WorkerError, fields_of
 from ingest.system import terminal
 from ingest.system.validation import typed
 
@@ -119,8 +119,8 @@ def run(
     """Do ``tasks`` in ``workers`` processes, or in this one if 0, and give the results as they come.
 
     ``progress`` is called with numbers of images done; workers hold ``descriptors`` open. Raises what a handler raises;
-    if a worker dies or breaks, WorkerError with the task's str(), and with the image that it was at, if the task has a
-    method ``at`` that gives it by the number of those before it.
+    if a worker dies or breaks, WorkerError with the task's str(), and with the key of the image that it was at, if the
+    task has a method ``at`` that gives it by the number of those before it.
     """
     if workers == 0:
         handler = make_handler(*args)
@@ -220,4 +220,5 @@ def _receive(worker: Worker, task: Any, done: int) -> Any:
     except WorkerError as error:
         # All that the worker had said was read before its end was.
         place = task.at(done) if hasattr(task, "at") else ""
-        raise WorkerError(f"{task}: {f'at {place}: ' if place else ''}{error}") from error
+        message = f"{task}: {f'at {place}: ' if place else ''}{error}"
+        raise WorkerError(message, **fields_of(error, key=place or None)) from error

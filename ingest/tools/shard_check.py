@@ -104,7 +104,9 @@ def expected_shards(folder: Path) -> ExpectedShards:
     except ManifestError:
         recipe = manifest.load_build_config(folder)
     if recipe is None:
-        raise ManifestError(f"{folder}: neither {manifest.NAME} nor {manifest.BUILD_NAME} can be read: build again")
+        raise ManifestError(
+            f"{folder}: neither {manifest.NAME} nor {manifest.BUILD_NAME} can be read: build again", path=folder
+        )
     names = plan.shard_names(recipe.shards, recipe.format)
     return ExpectedShards(recipe.format, None, tuple(Shard(name, 0, 0, "") for name in names))
 

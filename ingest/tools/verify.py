@@ -92,5 +92,6 @@ def _check_finished(folder: Path) -> None:
     if there < wanted:
         raise ManifestError(
             f"{folder}: an unfinished build, of {len(wanted):,} shards {len(there):,} are there: "
-            "give the same 'ingest build-shards' command again, and it goes on"
+            "give the same 'ingest build-shards' command again, and it goes on",
+            path=folder,
         )
