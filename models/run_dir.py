@@ -107,12 +107,14 @@ def load_description(folder: Path) -> RunConfig:
     except OSError as error:
         raise ModelError(
             f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
-            "train.py, or what it exported"
+            "train.py, or what it exported",
+            path=folder,
         ) from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{path}: its content is none of this version's ({error}): put back the file that train.py wrote, "
-            "or train anew in another --model-dir"
+            "or train anew in another --model-dir",
+            path=path,
         ) from error
 
 
@@ -178,18 +180,22 @@ def find_start(folder: Path, description: RunConfig) -> ResumePoint:
     try:
         steps, best = _saved_steps(folder), _saved_steps(folder / BEST)
     except OSError as error:
-        raise ModelError(f"{folder}: cannot be read ({error.strerror}): give another --model-dir") from error
+        raise ModelError(
+            f"{folder}: cannot be read ({error.strerror}): give another --model-dir", path=folder
+        ) from error
     if not steps:
         if best:
             raise ModelError(
                 f"{folder}: has the best network of a training, and no checkpoint to go on from: "
-                "give another --model-dir"
+                "give another --model-dir",
+                path=folder,
             )
         return ResumePoint(0, {})
     if differing := load_description(folder).differences(description):
         raise ModelError(
             f"{folder}: holds a run of other options ({'; '.join(differing)}): give another --model-dir, "
-            "or the options of that run"
+            "or the options of that run",
+            path=folder,
         )
     damaged: dict[str, str] = {}
     if best and (fault := _fault(_prefix(folder / BEST, best[0]))):
@@ -199,7 +205,7 @@ def find_start(folder: Path, description: RunConfig) -> ResumePoint:
             return ResumePoint(step, damaged)
         damaged[_prefix(folder, step)] = fault
     newest = _prefix(folder, steps[0])
-    raise ModelError(f"{newest}: {damaged[newest]}; nor is any older one whole: give another --model-dir")
+    raise ModelError(f"{newest}: {damaged[newest]}; nor is any older one whole: give another --model-dir", path=newest)
 
 
 def resume_from(folder: Path, start: ResumePoint) -> None:
@@ -233,7 +239,7 @@ def load_history(folder: Path, steps: int) -> list[Entry]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}): remove it to go on without it") from error
+        raise ModelError(f"{path}: cannot be read ({error}): remove it to go on without it", path=path) from error
 
 
 def save_history(folder: Path, entries: list[Entry]) -> None:
@@ -283,7 +289,8 @@ def find(place: Path) -> Trained:
         return _found(place)
     except OSError as error:
         raise ModelError(
-            f"{place}: cannot be read ({error.strerror}): give a --model-dir of train.py, or what it exported"
+            f"{place}: cannot be read ({error.strerror}): give a --model-dir of train.py, or what it exported",
+            path=place,
         ) from error
 
 
@@ -296,9 +303,13 @@ def _found(place: Path) -> Trained:
         if (export / "saved_model.pb").exists():
             return _checked(str(export / "variables" / "variables"), export / "assets.extra")
     if place.is_dir():
-        raise ModelError(f"{place}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py")
+        raise ModelError(
+            f"{place}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py", path=place
+        )
     if not place.with_name(f"{place.name}.index").exists():
-        raise ModelError(f"{place}: no such checkpoint: give a --model-dir of train.py, or what it exported")
+        raise ModelError(
+            f"{place}: no such checkpoint: give a --model-dir of train.py, or what it exported", path=place
+        )
     return _checked(str(place), place.parent.parent if place.parent.name == BEST else place.parent)
 
 
@@ -316,13 +327,15 @@ def step_of(checkpoint: str) -> int:
 def _check_name(place: Path) -> None:
     """Raise ModelError where TensorFlow would not find a checkpoint again: it takes paths for UTF-8, and patterns."""
     if any(c in "[\\" or "\ud800" <= c <= "\udfff" for c in str(place)):
-        raise ModelError(f"{place}: TensorFlow takes no path with [, \\ or what is no UTF-8: give it another name")
+        raise ModelError(
+            f"{place}: TensorFlow takes no path with [, \\ or what is no UTF-8: give it another name", path=place
+        )
 
 
 def _checked(checkpoint: str, folder: Path) -> Trained:
     description = load_description(folder)
     if fault := _fault(checkpoint):
-        raise ModelError(f"{checkpoint}: {fault}: give another checkpoint, or an export")
+        raise ModelError(f"{checkpoint}: {fault}: give another checkpoint, or an export", path=checkpoint)
     return Trained(checkpoint, description)
 
 

@@ -24,7 +24,7 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import cache
 from multiprocessing.connection import Connection, wait
@@ -41,6 +41,9 @@ Handler = Callable[[Any, Callable[[int], object]], Any]
 """Does a task; may call its second argument with the number of images done since the last call."""
 
 
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Variables for a worker that shares the cores with others: its libraries start no threads of their own."""
+
 _CRASHED = ": if that happens again, leave out what it was at"
 _HINTS = {
     signal.SIGKILL: ": out of memory? use fewer workers",
@@ -55,20 +58,33 @@ class Progress(NamedTuple):
 
 
 class Worker:
-    """A child process with the handler ``make_handler(*args)``; both must be importable by name or picklable."""
+    """A child process with the handler ``make_handler(*args)``; both must be importable by name or picklable.
 
-    def __init__(self, make_handler: Callable[..., Handler], *args: Any, descriptors: tuple[int, ...] = ()):
+    It holds ``descriptors`` open, and has the variables ``environment`` besides those of its parent. What it prints
+    goes to stderr, or nowhere if it ``is_quiet``.
+    """
+
+    def __init__(
+        self,
+        make_handler: Callable[..., Handler],
+        *args: Any,
+        descriptors: tuple[int, ...] = (),
+        environment: Mapping[str, str] = _ONE_THREAD,
+        is_quiet: bool = False,
+    ):
         ours, theirs = socket.socketpair()
+        output = subprocess.DEVNULL if is_quiet else _stderr()  # the parent's stdout is for results
+        self._is_quiet = is_quiet
         with theirs:
             self._process = subprocess.Popen(
                 python(f"from ingest.system.worker_pool import serve; serve({theirs.fileno()})"),
                 stdin=subprocess.DEVNULL,
-                stdout=_stderr(),  # the parent's stdout is for results
-                stderr=_stderr(),
+                stdout=output,
+                stderr=output,
                 pass_fds=(theirs.fileno(), *descriptors),
                 # Ctrl-C in a terminal is for the parent alone, which then ends its workers.
                 start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, **environment},
             )
         self._connection = Connection(ours.detach())
         with suppress(OSError):
@@ -105,7 +121,8 @@ class Worker:
         if status < 0:
             killer = signal.Signals(-status)
             return f"was killed by {killer.name}{_HINTS.get(killer, '')}"
-        return f"ended with status {status}; what it printed stands above"
+        printed = "" if self._is_quiet else "; what it printed stands above"
+        return f"ended with status {status}{printed}"
 
 
 def run(
