@@ -85,7 +85,7 @@ def test_an_error_of_ours_comes_through_as_it_is(count: int):
 
 
 def test_any_other_error_says_where():
-    with pytest.raises(WorkerError, match=r"break: ZeroDivisionError: .* \(at .*test_workers\.py:\d+\)"):
+    with pytest.raises(WorkerError, match=r"break: ZeroDivisionError: .* \(at .*test_worker_pool\.py:\d+\)"):
         run([1, "break", 2], 2)
 
 
