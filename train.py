@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -62,6 +62,24 @@ _MOST_BYTES = 2**30  # of a file of an image
 def main() -> int:
     """The command; returns its exit code."""
     args = _parser().parse_args()
+    _set_up_tensorflow(args)
+    return guarded("train.py", lambda: _run(args))
+
+
+def device_rate(words: Sequence[str]) -> float:
+    """The images/s that ``--synthetic`` with the arguments ``words`` measures. Raises IngestError, OptionError."""
+    parser = _parser()
+    parser.exit_on_error = False
+    try:
+        args = parser.parse_args(["--synthetic", *words])
+    except argparse.ArgumentError as error:
+        raise OptionError(str(error)) from error
+    _set_up_tensorflow(args)
+    return _of_models(lambda: _synthetic(args)["images_per_second"])
+
+
+def _set_up_tensorflow(args: argparse.Namespace) -> None:
+    """Set what TensorFlow reads when it is imported."""
     # TensorFlow greets with a page of hints; whoever wants them sets this to 0.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow by itself uses oneDNN only on CPUs with AVX-512 or the like; with AVX2 it trains twice as fast, too.
@@ -70,14 +88,18 @@ def main() -> int:
     warnings.filterwarnings("ignore", module="tensorflow")
     if args.xla:
         os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} --tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"
-    return guarded("train.py", lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
+    _of_models(lambda: _command(args)(args))
+
+
+def _of_models(use: Callable[[], T]) -> T:
+    """What ``use`` gives; the models' errors become those of ingest."""
     try:
-        _command(args)(args)
+        return use()
     except ModelError as error:
-        raise IngestError(str(error)) from error
+        raise IngestError(str(error), path=error.path) from error
 
 
 class _Use(NamedTuple):
@@ -488,6 +510,11 @@ def _advise(args: argparse.Namespace, job: TrainingJob) -> None:
 
 
 def _measure_device(args: argparse.Namespace) -> None:
+    _give(args, _synthetic(args))
+
+
+def _synthetic(args: argparse.Namespace) -> dict[str, Any]:
+    """How fast the device trains on one batch, and what."""
     size, channels, classes = _shape(args)
     recipe = _flag(lambda: flags.recipe(args))
     if args.batch_size == "all":
@@ -506,8 +533,8 @@ def _measure_device(args: argparse.Namespace) -> None:
     job = training.TrainingJob(config, recipe, rate, steps, Path(), devices)
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
-    result["images_per_second"] = round(training.measure(job, seconds), 1)
-    _give(args, result)
+    result["images_per_second"] = round(_using(lambda: training.measure(job, seconds)), 1)
+    return result
 
 
 def _evaluate(args: argparse.Namespace) -> None:

@@ -74,7 +74,7 @@ def guarded(name: str, command: Callable[[], None]) -> int:
         return _ended(name, 1)
     except IngestError as error:
         print_errors(f"{name}: error: {' '.join(str(error).split())}")
-        return _ended(name, 2 if isinstance(error, OptionError) else 1)
+        return _ended(name, error.exit_code)
     except Exception:
         # An error of ours: all of it is wanted, and nothing in it for the terminal to obey.
         print_errors(*traceback.format_exc().splitlines())

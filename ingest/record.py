@@ -95,7 +95,7 @@ FIELDS = tuple(_field_info(*item) for item in get_type_hints(Record, include_ext
 """The fields of a record, in the order of Record's."""
 
 
-def fields_of(sample: Sample) -> dict[str, Any]:
+def fields_from(sample: Sample) -> dict[str, Any]:
     """The fields of a sample's record that do not come of the image's encoding, by name."""
     return {field.name: field.of(sample) for field in FIELDS if field.of}
 

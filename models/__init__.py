@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from models.recipes import ALEXNET, LENET, RESNET, TrainingRecipe
@@ -13,6 +14,13 @@ from models.recipes import ALEXNET, LENET, RESNET, TrainingRecipe
 
 class ModelError(Exception):
     """What is asked of a network, or of what a training left behind, cannot be. One line: what, where, what to do."""
+
+    path: str | None
+    """The file or the folder concerned."""
+
+    def __init__(self, message: str, *, path: str | Path | None = None):
+        super().__init__(message)
+        self.path = None if path is None else str(path)
 
 
 @dataclass(frozen=True, kw_only=True)

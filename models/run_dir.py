@@ -107,12 +107,14 @@ def load_config(folder: Path) -> RunConfig:
     except OSError as error:
         raise ModelError(
             f"{folder}: its checkpoints are none of ours: it has no {RUN} ({error.strerror}): give a --model-dir of "
-            "train.py, or what it exported"
+            "train.py, or what it exported",
+            path=folder,
         ) from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{path}: its content is none of this version's ({error}): put back the file that train.py wrote, "
-            "or train anew in another --model-dir"
+            "or train anew in another --model-dir",
+            path=path,
         ) from error
 
 
@@ -176,18 +178,22 @@ def find_start(folder: Path, config: RunConfig) -> ResumePoint:
     try:
         steps, best = _saved_steps(folder), _saved_steps(folder / BEST)
     except OSError as error:
-        raise ModelError(f"{folder}: cannot be read ({error.strerror}): give another --model-dir") from error
+        raise ModelError(
+            f"{folder}: cannot be read ({error.strerror}): give another --model-dir", path=folder
+        ) from error
     if not steps:
         if best:
             raise ModelError(
                 f"{folder}: has the best network of a training, and no checkpoint to go on from: "
-                "give another --model-dir"
+                "give another --model-dir",
+                path=folder,
             )
         return ResumePoint(0, {})
     if differing := load_config(folder).differences(config):
         raise ModelError(
             f"{folder}: holds a run of other options ({'; '.join(differing)}): give another --model-dir, "
-            "or the options of that run"
+            "or the options of that run",
+            path=folder,
         )
     damaged: dict[str, str] = {}
     if best and (fault := _fault(_prefix(folder / BEST, best[0]))):
@@ -197,7 +203,7 @@ def find_start(folder: Path, config: RunConfig) -> ResumePoint:
             return ResumePoint(step, damaged)
         damaged[_prefix(folder, step)] = fault
     newest = _prefix(folder, steps[0])
-    raise ModelError(f"{newest}: {damaged[newest]}; nor is any older one whole: give another --model-dir")
+    raise ModelError(f"{newest}: {damaged[newest]}; nor is any older one whole: give another --model-dir", path=newest)
 
 
 def resume_from(folder: Path, resume_point: ResumePoint) -> None:
@@ -231,7 +237,7 @@ def load_history(folder: Path, steps: int) -> list[Entry]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}): remove it to go on without it") from error
+        raise ModelError(f"{path}: cannot be read ({error}): remove it to go on without it", path=path) from error
 
 
 def save_history(folder: Path, entries: list[Entry]) -> None:
@@ -281,7 +287,8 @@ def find(path: Path) -> Trained:
         return _find_checkpoint(path)
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}): give a --model-dir of train.py, or what it exported"
+            f"{path}: cannot be read ({error.strerror}): give a --model-dir of train.py, or what it exported",
+            path=path,
         ) from error
 
 
@@ -294,9 +301,11 @@ def _find_checkpoint(path: Path) -> Trained:
         if (export / "saved_model.pb").exists():
             return _checked(str(export / "variables" / "variables"), export / "assets.extra")
     if path.is_dir():
-        raise ModelError(f"{path}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py")
+        raise ModelError(
+            f"{path}: neither a SavedModel nor a folder of checkpoints: give a --model-dir of train.py", path=path
+        )
     if not path.with_name(f"{path.name}.index").exists():
-        raise ModelError(f"{path}: no such checkpoint: give a --model-dir of train.py, or what it exported")
+        raise ModelError(f"{path}: no such checkpoint: give a --model-dir of train.py, or what it exported", path=path)
     return _checked(str(path), path.parent.parent if path.parent.name == BEST else path.parent)
 
 
@@ -314,13 +323,15 @@ def step_of(checkpoint: str) -> int:
 def _check_name(path: Path) -> None:
     """Raise ModelError where TensorFlow would not find a checkpoint again: it takes paths for UTF-8, and patterns."""
     if any(c in "[\\" or "\ud800" <= c <= "\udfff" for c in str(path)):
-        raise ModelError(f"{path}: TensorFlow takes no path with [, \\ or what is no UTF-8: give it another name")
+        raise ModelError(
+            f"{path}: TensorFlow takes no path with [, \\ or what is no UTF-8: give it another name", path=path
+        )
 
 
 def _checked(checkpoint: str, folder: Path) -> Trained:
     config = load_config(folder)
     if fault := _fault(checkpoint):
-        raise ModelError(f"{checkpoint}: {fault}: give another checkpoint, or an export")
+        raise ModelError(f"{checkpoint}: {fault}: give another checkpoint, or an export", path=checkpoint)
     return Trained(checkpoint, config)
 
 

@@ -204,7 +204,8 @@ def _fit(job: TrainingJob, inputs: Any, watch: ThroughputHook, epochs: EpochEndL
         if init_from is None or "checkpoint" not in str(error):
             raise
         raise ModelError(
-            f"{init_from.checkpoint}: its weights are not those of the network that its run.json tells of"
+            f"{init_from.checkpoint}: its weights are not those of the network that its run.json tells of",
+            path=init_from.checkpoint,
         ) from error
     finally:
         peers.release()
@@ -260,7 +261,9 @@ def _prepare(job: TrainingJob, resume_point: ResumePoint) -> None:
         run_dir.save_config(job.folder, job.config)
         run_dir.resume_from(job.folder, resume_point)
     except OSError as error:
-        raise ModelError(f"{job.folder}: cannot be used ({error.strerror}): give another --model-dir") from error
+        raise ModelError(
+            f"{job.folder}: cannot be used ({error.strerror}): give another --model-dir", path=job.folder
+        ) from error
 
 
 def _evaluator(job: TrainingJob, evaluation: Any) -> Callable[[str], dict[str, float]]:

@@ -67,8 +67,9 @@ def test_a_cluster_packs_the_same_bytes(
 
 def test_a_bad_image_ends_the_build_there_too(cluster: Cluster, tmp_path: Path):
     source = put(tmp_path / "source", {"a/1.JPEG": image_bytes("JPEG"), "a/2.JPEG": b""})
-    with pytest.raises(BadSampleError, match=r"a/2\.JPEG: empty file"):
+    with pytest.raises(BadSampleError, match=r"a/2\.JPEG: empty file") as caught:
         ingest.build_shards(source, tmp_path / "out", format="lmdb", on_bad="fail", scheduler=cluster.address)
+    assert caught.value.key == "a/2.JPEG"
 
 
 def test_a_worker_that_is_lost_costs_its_shard_alone(cluster: Cluster, tmp_path: Path):

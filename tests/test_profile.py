@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,13 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.images import put
+from support.processes import processes_of, wait_until
 from support.sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
 
 import ingest
+import train
 from ingest import cli, formats
 from ingest.dataset import manifest
 from ingest.dataset.dataset import Dataset
-from ingest.errors import OptionError, OutputError, RecordError
+from ingest.errors import IngestError, OptionError, OutputError, RecordError, WorkerError
 from ingest.loading.options import LoaderOptions
 from ingest.packing import resumable
 from ingest.profiling import Profile, ProfileOptions, html_report, measure, text_report, throughput
@@ -40,6 +43,7 @@ from ingest.profiling.advice import (
     verdict,
     worker_counts,
 )
+from ingest.profiling.device import device_rate
 from ingest.profiling.measure import fits_in_memory, packings
 from ingest.profiling.profile import profile
 from ingest.profiling.repack import Packing, repack
@@ -277,6 +281,63 @@ def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: P
     (folder / "00000-of-00005.lmdb").unlink()
     with pytest.raises(RecordError):
         profile(folder, ProfileOptions())
+
+
+TRAIN = """
+import os, sys, time
+from ingest.errors import IngestError
+def device_rate(words):
+    print(words, flush=True)
+    os.write(2, b"noise")
+    what = words[words.index("--model") + 1]
+    if what == "refused":
+        raise IngestError("refused", path="place", key="key")
+    if what == "broken":
+        os._exit(3)
+    if what == "slow":
+        time.sleep(60)
+    return float(os.environ.get("OMP_NUM_THREADS", 42))
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a train.py that answers at once, and is found before the real one; another one cannot be used."""
+    folder = put(tmp_path / "path", {"train.py": TRAIN.encode()})
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.chdir(put(tmp_path / "here", {"train.py": b"raise SystemExit('the wrong one')"}))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    return folder
+
+
+def test_the_rate_of_a_device_comes_as_data(stand_in: Path, capfd: pytest.CaptureFixture[str]):
+    assert device_rate("any", ProfileOptions(), classes=10) == 42
+    with pytest.raises(IngestError, match=r"^refused$") as caught:
+        device_rate("refused", ProfileOptions(), classes=10)
+    assert (type(caught.value), caught.value.path, caught.value.key) == (IngestError, "place", "key")
+    with pytest.raises(WorkerError, match=r"^training broken: worker process \d+ ended with status 3$"):
+        device_rate("broken", ProfileOptions(), classes=10)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_what_measures_a_device_does_not_outlive_its_parent(stand_in: Path, tmp_path: Path, how: signal.Signals):
+    there = tmp_path / "there"
+    there.mkdir()
+    code = "from ingest.profiling import ProfileOptions, device; device.device_rate('slow', ProfileOptions(), 10)"
+    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
+    parent = subprocess.Popen(command, cwd=there, stderr=subprocess.DEVNULL)
+    assert wait_until(lambda: len(processes_of(there)) == 2, 30)
+    parent.send_signal(how)
+    parent.wait(10)
+    assert wait_until(lambda: processes_of(there) == [], 5)
+
+
+def test_train_measures_a_device():
+    words = ["--model", "lenet", "--classes", "10", "--batch-size", "4", "--image-size", "28", "--steps"]
+    assert train.device_rate([*words, "3"]) > 0
+    with pytest.raises(IngestError, match=r"^one step is not enough"):
+        train.device_rate([*words, "1"])
 
 
 class _Clock:

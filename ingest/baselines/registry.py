@@ -65,13 +65,14 @@ def check(name: str, dataset: Dataset, options: LoaderOptions) -> None:
     if name not in BASELINES:
         raise OptionError(f"{name!r} is no loader: give one of {', '.join(BASELINES)}")
     if not len(dataset):
-        raise RecordError(f"{dataset.folder}: the dataset has no records")
+        raise RecordError(f"{dataset.folder}: the dataset has no records", path=dataset.folder)
     baseline, format = BASELINES[name], dataset.manifest.format
     if baseline.formats and format not in baseline.formats:
         wanted = sorted(baseline.formats)[0]
         raise OptionError(
             f"{dataset.folder}: {name} reads {', '.join(sorted(baseline.formats))}, and these shards are {format}: "
-            f"make others of them with 'ingest convert {dataset.folder} OUT --format {wanted}'"
+            f"make others of them with 'ingest convert {dataset.folder} OUT --format {wanted}'",
+            path=dataset.folder,
         )
     for field in fields(options):
         is_default = getattr(options, field.name) == field.default

@@ -88,9 +88,11 @@ def _folder() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OptionError(f"{folder}: cannot be made ({error.strerror}): set {FOLDER_VARIABLE} to another") from error
+        raise OptionError(
+            f"{folder}: cannot be made ({error.strerror}): set {FOLDER_VARIABLE} to another", path=folder
+        ) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OptionError(f"{folder}: cannot be written to: set {FOLDER_VARIABLE} to another folder")
+        raise OptionError(f"{folder}: cannot be written to: set {FOLDER_VARIABLE} to another folder", path=folder)
     return folder
 
 
@@ -190,7 +192,7 @@ def _download(path: Path, part: Path, size_bytes: int, sha256: str) -> None:
         else:
             actual, problem = str(actual_bytes), f"{actual_bytes:,} bytes, its manifest says {size_bytes:,}"
         if actual == last or pause is None:
-            raise RecordError(problem)
+            raise RecordError(problem, path=path)
         last = actual
         time.sleep(pause)
 
@@ -215,7 +217,8 @@ def _writing(folder: Path) -> Iterator[None]:
         why = error.strerror or error
         raise OutputError(
             f"{error.filename or folder}: the cache cannot be used ({why}): "
-            f"make room there, or set {FOLDER_VARIABLE} to another folder"
+            f"make room there, or set {FOLDER_VARIABLE} to another folder",
+            path=error.filename or folder,
         ) from error
 
 

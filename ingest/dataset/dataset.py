@@ -14,7 +14,7 @@ from ingest import formats
 from ingest.dataset import cache
 from ingest.dataset.manifest import Manifest, Shard, load_manifest
 from ingest.dataset.record_check import check_record
-from ingest.errors import IngestError, RecordError
+from ingest.errors import IngestError, RecordError, fields_of
 from ingest.record import Buffer, Record, parse, try_read_key
 from ingest.system import paths
 
@@ -41,7 +41,7 @@ class Dataset:
         self._suspected: set[int] = set()  # shards whose copies in the cache were looked at, or fetched again
         if paths.is_remote(self.folder) and (reason := formats.load(self.manifest.format).LOCAL_BECAUSE):
             others = " or ".join(formats.remote_formats())
-            raise RecordError(f"{self.folder}: {reason}: convert the dataset to {others}")
+            raise RecordError(f"{self.folder}: {reason}: convert the dataset to {others}", path=self.folder)
         self.check_sizes()
         for number, shard in enumerate(self.manifest.shards):
             if not shard.records:
@@ -117,7 +117,8 @@ class Dataset:
             key, error = None, cut_short
         location = self.describe_location(i) + (f", key {key[:_SHOWN]!r}" if key is not None else "")
         problem = str(error) if isinstance(error, IngestError) else f"{type(error).__name__}: {error}"
-        return RecordError(f"{location}: {problem}: {self._remedy}")
+        path = self.folder / self.manifest.shards[number].name
+        return RecordError(f"{location}: {problem}: {self._remedy}", path=path, record=i_in_shard, key=key)
 
     def check_sizes(self) -> None:
         """Raise RecordError where a shard on local disks is missing, or not of the size that the manifest says.
@@ -147,9 +148,11 @@ class Dataset:
             try:
                 shard = self._open_shard(number)
             except (RecordError, OSError) as error:
-                raise RecordError(f"{path}: {error}: {self._remedy}") from error
+                raise RecordError(f"{path}: {error}: {self._remedy}", **fields_of(error, path=path)) from error
             if len(shard) != entry.records:
-                raise RecordError(f"{path}: {len(shard)} records, its manifest says {entry.records}: {self._remedy}")
+                raise RecordError(
+                    f"{path}: {len(shard)} records, its manifest says {entry.records}: {self._remedy}", path=path
+                )
             self._open[number], self._is_checked[number] = shard, bytearray(len(shard))
         return self._open[number]
 
@@ -183,11 +186,13 @@ class Dataset:
         try:
             status = path.stat()
         except OSError as error:
-            raise RecordError(f"{path}: cannot be read ({error.strerror}): {self._remedy}") from error
+            raise RecordError(f"{path}: cannot be read ({error.strerror}): {self._remedy}", path=path) from error
         if not stat.S_ISREG(status.st_mode):
-            raise RecordError(f"{path}: not a regular file: {self._remedy}")
+            raise RecordError(f"{path}: not a regular file: {self._remedy}", path=path)
         if status.st_size != shard.size_bytes:
-            raise RecordError(f"{path}: {status.st_size} bytes, its manifest says {shard.size_bytes}: {self._remedy}")
+            raise RecordError(
+                f"{path}: {status.st_size} bytes, its manifest says {shard.size_bytes}: {self._remedy}", path=path
+            )
 
 
 def _allow_many_files() -> None:

@@ -123,17 +123,19 @@ def load_manifest(shards: str | Path) -> Manifest:
         content = strict_json.read_json(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ManifestError(
-            f"{path}: no such file, so {shards} holds no finished dataset: {_instead(path.parent)}"
+            f"{path}: no such file, so {shards} holds no finished dataset: {_instead(path.parent)}", path=path
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error}): {_REMEDY}") from error
+        raise ManifestError(f"{path}: cannot be read ({error}): {_REMEDY}", path=path) from error
     if isinstance(content, dict) and content.get("version") not in (None, VERSION):
         version = reprlib.repr(content["version"])
-        raise ManifestError(f"{path}: of version {version}, and this program reads version {VERSION}: update it")
+        raise ManifestError(
+            f"{path}: of version {version}, and this program reads version {VERSION}: update it", path=path
+        )
     try:
         return _checked(_unsealed(content))
     except ValueError as error:
-        raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}") from error
+        raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}", path=path) from error
 
 
 def _instead(folder: Path) -> str:
@@ -157,7 +159,7 @@ def load_build_config(folder: Path) -> BuildConfig | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}") from error
+        raise ManifestError(f"{path}: damaged ({error}): {_REMEDY}", path=path) from error
 
 
 def save(content: Manifest | BuildConfig, folder: Path) -> None:

@@ -34,7 +34,7 @@ def read_quarantine(folder: Path) -> bytes:
         return paths.read_small(path, _MAX_TABLE_BYTES) if path.exists() else b""
     except OSError as error:
         raise RecordError(
-            f"{path}: cannot be read ({error.strerror}): remove it, or build the dataset again"
+            f"{path}: cannot be read ({error.strerror}): remove it, or build the dataset again", path=path
         ) from error
 
 

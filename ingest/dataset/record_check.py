@@ -10,7 +10,7 @@ import numpy as np
 
 from ingest import jpeg
 from ingest.dataset.manifest import Manifest
-from ingest.errors import BadSampleError, RecordError
+from ingest.errors import BadSampleError, RecordError, fields_of
 from ingest.record import JPEG, RAW, Record
 from ingest.system.jit import jit
 
@@ -75,7 +75,7 @@ def _check_header(record: Record, shape: tuple[int, int, int]) -> None:
         header = jpeg.read_header(data)
         jpeg.check_scan_count(data, header)
     except BadSampleError as error:
-        raise RecordError(str(error)) from error
+        raise RecordError(str(error), **fields_of(error)) from error
     _check_size((header.height, header.width, header.channels), shape)
 
 

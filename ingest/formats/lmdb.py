@@ -64,7 +64,10 @@ def find(data: memoryview) -> Iterator[RecordLocation]:
     for start, size in locations.tolist():
         yield RecordLocation(start, size, crc32c(data[start : start + size]))
     if len(locations) != snapshot.records:
-        raise RecordError("the next record is not in the tree, or not whole: a page is damaged, or the file cut short")
+        raise RecordError(
+            "the next record is not in the tree, or not whole: a page is damaged, or the file cut short",
+            record=min(len(locations), snapshot.records),
+        )
 
 
 def fits(data: memoryview, index: np.ndarray) -> bool:

@@ -96,7 +96,7 @@ class Shard:
         payload = self.unchecked(i)
         if not self._is_checked[i]:
             if crc32c(payload) != self.location(i).crc:
-                raise RecordError(_WRONG_SUM)
+                raise RecordError(_WRONG_SUM, record=i)
             self._is_checked[i] = True
         return payload
 
@@ -143,7 +143,7 @@ class _Fetched(Shard):
                 break
             last = frame
             time.sleep(pause)
-        raise RecordError(_WRONG_SUM)
+        raise RecordError(_WRONG_SUM, record=i)
 
 
 def load(name: str) -> Format:
@@ -197,11 +197,11 @@ def open_remote(name: str, path: Path, size_bytes: int, records: int) -> Shard:
     try:
         content = paths.read(index_path(path), 0, index_bytes(records) + 1)
     except FileNotFoundError as error:
-        raise RecordError(f"its index {index_path(path).name} is missing") from error
+        raise RecordError(f"its index {index_path(path).name} is missing", path=index_path(path)) from error
     index = decode_index(content) if len(content) == index_bytes(records) else None
     data = paths.RemoteFile(path, size_bytes)
     if index is None or not load(name).fits(data, index):
-        raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard")
+        raise RecordError(f"its index {index_path(path).name} is damaged, or of another shard", path=index_path(path))
     return _Fetched(load(name), data, index)
 
 

@@ -43,17 +43,17 @@ def write(path: Path, payloads: Iterable[bytes]) -> None:
 
 def find(data: memoryview) -> Iterator[RecordLocation]:
     """Where each payload lies. Raises RecordError where the records do not follow one another to the end."""
-    offset = 0
+    offset, record = 0, 0
     while offset < len(data):
         start = offset + _HEADER_BYTES
         length = data[offset : offset + _LENGTH.size]
         if start > len(data) or _CRC.unpack_from(data, offset + _LENGTH.size)[0] != _masked(crc32c(length)):
-            raise RecordError(f"byte {offset}: its length is damaged, or the file is cut short")
+            raise RecordError(f"byte {offset}: its length is damaged, or the file is cut short", record=record)
         end = start + _LENGTH.unpack(length)[0]
         if end + _CRC.size > len(data):
-            raise RecordError(f"byte {offset}: the file is cut short: it ends before the record does")
+            raise RecordError(f"byte {offset}: the file is cut short: it ends before the record does", record=record)
         yield RecordLocation(start, end - start, _unmasked(_CRC.unpack_from(data, end)[0]))
-        offset = end + _CRC.size
+        offset, record = end + _CRC.size, record + 1
 
 
 def fits(data: Sized, index: np.ndarray) -> bool:

@@ -33,7 +33,8 @@ _COLORSPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 _SCALABLE = (SOF0, SOF1, SOF2)
 
-_STRAY_BYTES = "extraneous bytes before marker 0xd9)"
+_STRAY_BYTES = "extraneous bytes before marker 0xd9"
+"""How libjpeg-turbo's words about them end."""
 
 
 def decode(data: Buffer, channels: int, min_height: int = 0, min_width: int = 0) -> np.ndarray:
@@ -49,7 +50,7 @@ def decode(data: Buffer, channels: int, min_height: int = 0, min_width: int = 0)
     try:
         return decode_strictly(data, channels, min_height, min_width)
     except BadSampleError as error:
-        if not str(error).endswith(_STRAY_BYTES) or read_header(bytes(data)).has_restarts:
+        if not str(error.__cause__).endswith(_STRAY_BYTES) or read_header(bytes(data)).has_restarts:
             raise
     return _decode(data, channels, min_height, min_width, strict=False)
 

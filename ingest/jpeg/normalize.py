@@ -97,7 +97,7 @@ def normalize(data: bytes) -> NormalizedJpeg:
         try:
             return _restarted(data, header)
         except UnsupportedScanError as error:
-            converted = f"JPEG {str(error) or _unusual_kind(header)}, encoded anew"
+            converted = f"JPEG {error.oddity or _unusual_kind(header)}, encoded anew"
         if header.frame == SOF0:
             data, ending = _with_end(data, header)
             try:
@@ -203,7 +203,7 @@ def _checked(data: bytes, header: Header) -> bytes:
         try:
             return transcode(data, header).encoded
         except UnsupportedScanError as error:
-            if not str(error) and not _is_of_usual_sampling(header):
+            if error.oddity is None and not _is_of_usual_sampling(header):
                 raise BadSampleError("not decodable to the end: its coded data are damaged") from error
     if _is_of_usual_sampling(header):
         _decode(_with_end(data, header)[0], header, 0, decode)

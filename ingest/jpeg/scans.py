@@ -22,10 +22,12 @@ _SMOOTHED = 10
 
 
 class UnsupportedScanError(Exception):
-    """The coded data are not what a plain JPEG's are: it is for the decoder to say whether they are damaged.
+    """The coded data are not what a plain JPEG's are: it is for the decoder to say whether they are damaged."""
 
-    Its string names what is odd, if it can be named.
-    """
+    def __init__(self, oddity: str | None = None):
+        super().__init__(oddity)
+        self.oddity = oddity
+        """What is odd, if it can be named."""
 
 
 class Scan(NamedTuple):

@@ -21,7 +21,7 @@ import numpy as np
 
 from ingest import sampler
 from ingest.dataset.dataset import Dataset
-from ingest.errors import BadSampleError, IngestError, RecordError, WorkerError
+from ingest.errors import BadSampleError, IngestError, RecordError, WorkerError, fields_of
 from ingest.loading import transforms
 from ingest.loading.columns import COLUMNS, Batch, Layout, Row
 from ingest.loading.options import LoaderOptions
@@ -69,7 +69,7 @@ def iter_batches(shards: str | Path, options: LoaderOptions, iteration: int = 0)
     """
     dataset = Dataset(shards)
     if not len(dataset):
-        raise RecordError(f"{shards}: the dataset has no records")
+        raise RecordError(f"{shards}: the dataset has no records", path=shards)
     if num_workers(options.workers):
         yield from _filled_by_workers(dataset, options, _Filler, iteration)
         return
@@ -234,7 +234,7 @@ def _collect(dataset: Dataset, worker: Worker, queue: deque[_Pending]) -> None:
     except WorkerError as error:
         dataset.check_sizes()  # a shard that was cut short while it was read is what may have killed it
         job = f"{queue[0].job}: " if queue else ""
-        raise WorkerError(f"{dataset.folder}: {job}{error}") from error
+        raise WorkerError(f"{dataset.folder}: {job}{error}", **fields_of(error, path=dataset.folder)) from error
     except IngestError as error:
         # Raised in its turn, after the batches before it.
         queue[0].failure = error

@@ -20,14 +20,14 @@ import numpy as np
 from ingest import formats, jpeg
 from ingest.dataset import manifest, quarantine
 from ingest.dataset.manifest import Manifest, Shard
-from ingest.errors import BadSampleError, IngestError, OutputError, SourceError
+from ingest.errors import BadSampleError, IngestError, OutputError, SourceError, fields_of
 from ingest.loading import transforms
 from ingest.packing import resumable
 from ingest.packing.area_resize import area_resize
 from ingest.packing.options import BuildOptions
 from ingest.packing.plan import Part, Task, build_config, plan_shards
 from ingest.packing.resumable import Lock, ResumableWriter, ShardReceipt
-from ingest.record import JPEG, RAW, Record, Sample, fields_of, serialize
+from ingest.record import JPEG, RAW, Record, Sample, fields_from, serialize
 from ingest.sampler import packing_order
 from ingest.sources.base import Entry, Source
 from ingest.sources.detect import open_source
@@ -97,7 +97,7 @@ def make_record(sample: Sample, synset: str, options: BuildOptions) -> Made:
     height, width, channels = shape
     record = Record(
         channels=channels, synset=synset, encoded=encoded, format=kind, height=height, width=width, segments=segments,
-        **fields_of(sample),
+        **fields_from(sample),
     )  # fmt: skip
     return Made(record, converted, is_rotated)
 
@@ -188,7 +188,7 @@ class Packer:
                 record, converted_from, is_rotated = self._make(entry)
             except BadSampleError as error:
                 if self._options.on_bad == "fail":
-                    raise BadSampleError(f"{entry.key}: {error}") from error
+                    raise BadSampleError(f"{entry.key}: {error}", **fields_of(error, key=entry.key)) from error
                 packed.quarantined.append((entry.key, str(error)))
             else:
                 packed.converted.update([converted_from] if converted_from else [])
@@ -232,9 +232,8 @@ def _finish(source: Source, folder: Path, options: BuildOptions, packed: list[Sh
     result = _summary(source, options, packed, len(quarantined))
     resumable.finish(folder, result, quarantine.quarantine_table(quarantined))
     if not result.records:
-        raise SourceError(
-            f"none of the source's {len(quarantined)} files could be packed; see {folder / quarantine.QUARANTINE}"
-        )
+        table = folder / quarantine.QUARANTINE
+        raise SourceError(f"none of the source's {len(quarantined)} files could be packed; see {table}", path=table)
     return result
 
 
@@ -266,16 +265,16 @@ def _output_folder(out: str | Path, src: str | Path, options: BuildOptions) -> P
     folder, source = paths.parse_path(out), paths.parse_path(src)
     if paths.is_remote(folder):
         if reason := formats.load(options.format).LOCAL_BECAUSE:
-            raise OutputError(f"{out}: {reason}: choose the format {' or '.join(formats.remote_formats())}")
+            raise OutputError(f"{out}: {reason}: choose the format {' or '.join(formats.remote_formats())}", path=out)
         if paths.is_remote(source) and f"{folder}/".startswith(f"{source}/"):
-            raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
+            raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder", path=out)
         return folder
     try:
         is_inside = not paths.is_remote(source) and folder.resolve().is_relative_to(source.resolve())
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
-        raise OutputError(f"{out}: cannot be made ({error}): give another folder") from error
+        raise OutputError(f"{out}: cannot be made ({error}): give another folder", path=out) from error
     if is_inside:
-        raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder")
+        raise OutputError(f"{out}: lies in the source, which is only ever read: give another folder", path=out)
     resumable.make_folder(folder)
     # Workers of a cluster have folders of their own to start from.
     return folder.absolute() if options.scheduler else folder
@@ -294,7 +293,8 @@ def check_free_space(source: Source, folder: Path, options: BuildOptions) -> Non
     if needed_bytes * _SAFETY_FACTOR > room_bytes + there_bytes:
         raise OutputError(
             f"{folder}: too small: some {needed_bytes:,.0f} bytes are to be written, and {room_bytes:,} are free: "
-            "make room, or give another folder"
+            "make room, or give another folder",
+            path=folder,
         )
 
 

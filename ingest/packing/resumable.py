@@ -28,7 +28,7 @@ from ingest import formats
 from ingest.dataset import manifest
 from ingest.dataset.manifest import BuildConfig, Manifest, Shard
 from ingest.dataset.quarantine import QUARANTINE, quarantine_table
-from ingest.errors import BadSampleError, ManifestError, OutputError
+from ingest.errors import BadSampleError, ManifestError, OutputError, fields_of
 from ingest.system import atomic, paths, strict_json
 
 RECEIPT_SUFFIX = ".done"
@@ -144,7 +144,9 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         # LMDB calls any write that fails an input/output error.
         why = error.strerror or error
-        raise OutputError(f"{path}: cannot be written ({why}): make room, then start again: it will go on") from error
+        raise OutputError(
+            f"{path}: cannot be written ({why}): make room, then start again: it will go on", path=path
+        ) from error
 
 
 def make_folder(folder: Path) -> None:
@@ -154,7 +156,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
-        raise OutputError(f"{folder}: cannot be made ({error}): give another folder") from error
+        raise OutputError(f"{folder}: cannot be made ({error}): give another folder", path=folder) from error
 
 
 def finish(folder: Path, result: Manifest, quarantine: bytes) -> None:
@@ -196,7 +198,7 @@ def total(counters: Iterable[dict[str, int]]) -> dict[str, int]:
 def check_none_bad(packed: list[ShardReceipt]) -> None:
     """Raise BadSampleError for the first entry that was quarantined, if there is one."""
     for key, reason in (row for part in packed for row in part.quarantined):
-        raise BadSampleError(f"{key}: {reason}")
+        raise BadSampleError(f"{key}: {reason}", key=key)
 
 
 def _sound_receipt(path: Path) -> ShardReceipt | None:
@@ -239,7 +241,7 @@ def _lock(descriptor: int, folder: Path) -> None:
                 return None  # a file system that has no locks
             if time.monotonic() > start + _PATIENCE_SECONDS:
                 raise OutputError(
-                    f"{folder}: another build is writing to it: wait for it, or give another folder"
+                    f"{folder}: another build is writing to it: wait for it, or give another folder", path=folder
                 ) from error
             time.sleep(0.05)
 
@@ -247,7 +249,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 def _check_no_foreign_files(folder: Path) -> None:
     for name in paths.list_dir(folder):
         if not _is_ours(name) or not (folder / name).is_file():
-            raise OutputError(f"{folder}: not empty (it holds {name}): give a new or empty folder")
+            raise OutputError(f"{folder}: not empty (it holds {name}): give a new or empty folder", path=folder)
 
 
 def _check_same_build(folder: Path, config: BuildConfig) -> None:
@@ -256,18 +258,20 @@ def _check_same_build(folder: Path, config: BuildConfig) -> None:
     try:
         present = manifest.load_manifest(folder).build if has_dataset else manifest.load_build_config(folder)
     except ManifestError as error:
-        raise OutputError(str(error)) from error
+        raise OutputError(str(error), **fields_of(error)) from error
     if present == config or (present is None and not has_dataset):
         return
     holds = "holds a finished dataset" if has_dataset else "holds an unfinished build"
     if present is None:
-        raise OutputError(f"{folder}: {holds}: remove it first, or give another folder")
+        raise OutputError(f"{folder}: {holds}: remove it first, or give another folder", path=folder)
     differing = "; ".join(
         "another source" if name == "source" else f"{name} {getattr(present, name)}, now {getattr(config, name)}"
         for name in (field.name for field in fields(BuildConfig))
         if getattr(present, name) != getattr(config, name)
     )
-    raise OutputError(f"{folder}: {holds} of other options ({differing}): remove it first, or give another folder")
+    raise OutputError(
+        f"{folder}: {holds} of other options ({differing}): remove it first, or give another folder", path=folder
+    )
 
 
 def _is_ours(name: str) -> bool:

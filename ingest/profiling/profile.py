@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import platform
-import subprocess
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 from ingest import baselines
 from ingest.dataset.dataset import Dataset
-from ingest.errors import IngestError, OptionError, RecordError
+from ingest.errors import RecordError
 from ingest.profiling import advice, measure, throughput
 from ingest.profiling.advice import CONSUMER
+from ingest.profiling.device import device_rate
 from ingest.profiling.measure import Measured
 from ingest.profiling.result import Consumer, Profile, ProfileOptions
-from ingest.system.worker_pool import num_workers, python
+from ingest.system.worker_pool import num_workers
 
 _FEWEST_STEPS, _STEPS = 3, 30
 """That an artificial consumer takes, fewer where they are long."""
@@ -29,7 +28,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     """Measure the dataset in the folder ``shards``. Raises OptionError, ManifestError, RecordError or WorkerError."""
     dataset = Dataset(shards)
     if not len(dataset):
-        raise RecordError(f"{shards}: the dataset has no records")
+        raise RecordError(f"{shards}: the dataset has no records", path=shards)
     manifest, workers, cores = dataset.manifest, num_workers(options.workers), num_workers(None)
     for name in options.against:
         baselines.check(name, dataset, options.training(options.workers))
@@ -57,23 +56,6 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         target=advice.target(options.target, measured.by_workers, measured.costs, cores) if options.target else None,
         machine=_machine(cores),
     )  # fmt: skip
-
-
-def device_rate(model: str, options: ProfileOptions, classes: int) -> float:
-    """Images/s of training ``model`` on one batch that stays on the device: the upper bound of the network alone.
-
-    Measured by ``train.py --synthetic``, in a process of its own. Raises OptionError where there is no such network, or
-    none for such images, and IngestError where it fails.
-    """
-    words = ["--model", model, "--synthetic", "--classes", classes, "--batch-size", options.batch_size]
-    words += ["--image-size", options.image_size]
-    # Not a train.py in the current folder, which many have.
-    command = [*python("import train; sys.exit(train.main())"), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        last = (done.stderr.splitlines() or ["train.py ended without a word"])[-1].split("error: ", 1)[-1]
-        raise OptionError(last.split(" (see ")[0]) if done.returncode == 2 else IngestError(last)
-    return json.loads(done.stdout)["images_per_second"]
 
 
 def _consumer(dataset: Dataset, options: ProfileOptions, device: float | None, stream: float) -> Consumer | None:

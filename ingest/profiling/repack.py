@@ -61,7 +61,9 @@ class _Packer:
         except OSError as error:
             # Said here, since of a worker nobody would know that it was the disk.
             remedy = "set TMPDIR to where there is room"
-            raise OutputError(f"{self._folder}: cannot be written ({error.strerror}): {remedy}") from error
+            raise OutputError(
+                f"{self._folder}: cannot be written ({error.strerror}): {remedy}", path=self._folder
+            ) from error
         report(len(task.numbers))
         return Shard(task.name, len(task.numbers), *written)
 

@@ -169,7 +169,10 @@ def _check_unique_keys(keys: list[bytes]) -> None:
     for first, second in pairwise(keys):
         if first == second:
             name = str(first, "utf-8", "backslashreplace")
-            raise SourceError(f"two images have the key {name!r}: a key must name one image; rename or remove one")
+            raise SourceError(
+                f"two images have the key {name!r}: a key must name one image; rename or remove one",
+                key=str(first, "utf-8", "surrogateescape"),
+            )
 
 
 def to_bytes(text: str) -> bytes:

@@ -46,15 +46,17 @@ def open_source(path: str | Path, labels: str | Path | None = None) -> Source:
     path = paths.parse_path(path)
     try:
         if not path.exists() and not path.is_symlink():
-            raise SourceError(f"{path}: no such file or folder")
+            raise SourceError(f"{path}: no such file or folder", path=path)
         _check_not_dataset(path)
         source = _labelled(path, paths.parse_path(labels)) if labels is not None else _detect(path)
     except OSError as error:
-        raise SourceError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
+        raise SourceError(
+            f"{error.filename or path}: cannot be read ({error.strerror or error})", path=error.filename or path
+        ) from error
     if source is None:
-        raise SourceError(f"{path}: not a source; give {kinds()}")
+        raise SourceError(f"{path}: not a source; give {kinds()}", path=path)
     if not source.entries:
-        raise SourceError(f"{path}: no images in it; a source is {kinds()}")
+        raise SourceError(f"{path}: no images in it; a source is {kinds()}", path=path)
     _check_utf8_names(path, source)
     return source
 
@@ -77,7 +79,7 @@ def _labelled(path: Path, labels: Path) -> Source:
     able = [kind for kind in _load() if hasattr(kind, "open_labelled")]
     source = next((source for kind in able if (source := kind.open_labelled(path, labels))), None)
     if source is None:
-        raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders")
+        raise SourceError(f"{path}: labels are for a tar or a folder of images without class folders", path=path)
     return source
 
 
@@ -86,7 +88,8 @@ def _check_not_dataset(path: Path) -> None:
     if (folder := _shards_at(path)) is not None:
         raise SourceError(
             f"{path}: these are shards already, not photographs: train from {folder}, look into it with "
-            "'ingest inspect', or write it in the other format with 'ingest convert'"
+            "'ingest inspect', or write it in the other format with 'ingest convert'",
+            path=path,
         )
 
 
@@ -119,4 +122,6 @@ def _check_utf8_names(path: Path, source: Source) -> None:
     if odd:
         first = to_bytes(odd[0]).decode("utf-8", "backslashreplace")
         count = "1 name is" if len(odd) == 1 else f"{len(odd):,} names are"
-        raise SourceError(f"{path}: {count} not UTF-8, such as '{first}': rename them, for example with convmv")
+        raise SourceError(
+            f"{path}: {count} not UTF-8, such as '{first}': rename them, for example with convmv", path=path
+        )

@@ -30,20 +30,21 @@ class FolderReader:
 
     def __call__(self, entry: Entry) -> Sample:
         """Read an image file. A file that is there and cannot be opened is an error, not a bad image."""
+        path = self.root / entry.key
         if entry.label == NO_CLASS:
-            raise BadSampleError("not in a class folder")
-        return Sample(entry.key, entry.label, read_file(self.root / entry.key))
+            raise BadSampleError("not in a class folder", path=path, key=entry.key)
+        return Sample(entry.key, entry.label, _read_file(path, entry.key))
 
 
-def read_file(path: Path) -> bytes:
+def _read_file(path: Path, key: str) -> bytes:
     """The bytes of an image file. Raises BadSampleError where it is no file, SourceError where it cannot be read."""
     try:
         if not paths.is_remote(path) and not stat.S_ISREG(path.stat().st_mode):
-            raise BadSampleError("not a regular file")
+            raise BadSampleError("not a regular file", path=path, key=key)
         return paths.read(path)
     except OSError as error:
         why = error.strerror or error
-        raise SourceError(f"{path}: cannot be read ({why}): mend it, then start again") from error
+        raise SourceError(f"{path}: cannot be read ({why}): mend it, then start again", path=path, key=key) from error
 
 
 KIND = "a folder of CLASS/IMAGE files"
@@ -79,7 +80,9 @@ def check_readable(root: Path, names: Collection[str]) -> None:
         first = ", ".join(f"{name} ({_why_unreadable(root / name)})" for name in [*names][:_MAX_LISTED])
         more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
         count = "1 file" if len(names) == 1 else f"{len(names):,} files"
-        raise SourceError(f"{root}: {count} cannot be read: {first}{more}: mend or remove them, then start again")
+        raise SourceError(
+            f"{root}: {count} cannot be read: {first}{more}: mend or remove them, then start again", path=root
+        )
 
 
 def count_beside(folder: Path, used: Collection[Path], rule: str) -> Counter[str]:
@@ -160,10 +163,10 @@ class _Walk:
         status = os.stat(folder)  # noqa: PTH116
         identity = status.st_dev, status.st_ino
         if identity in above:
-            raise SourceError(f"{folder}: a link to a folder that it lies in")
+            raise SourceError(f"{folder}: a link to a folder that it lies in", path=folder)
         self._paths[identity] += 1
         if self._paths[identity] > MAX_PATHS:
-            raise SourceError(f"{folder}: links lead to it by more than {MAX_PATHS:,} paths: remove some")
+            raise SourceError(f"{folder}: links lead to it by more than {MAX_PATHS:,} paths: remove some", path=folder)
         if self._in_class(name):
             owner = name.split("/")[0]
             if self._owners.setdefault(identity, owner) != owner:
@@ -224,10 +227,12 @@ def _check_level(root: Path, classes: Iterable[str], entries: Entries) -> None:
     depths = {entry.key.count("/") for entry in entries if entry.label != NO_CLASS}
     if entries and not depths:
         raise SourceError(
-            f"{root}: no class folders in it; images belong in {root}/CLASS/IMAGE, or their labels in --labels FILE"
+            f"{root}: no class folders in it; images belong in {root}/CLASS/IMAGE, or their labels in --labels FILE",
+            path=root,
         )
     if depths and min(depths) > 1:
         raise SourceError(
             f"{root}: its folders ({', '.join(classes[:3])}) hold folders, not images: "
-            f"give one of them, such as {root / classes[0]}"
+            f"give one of them, such as {root / classes[0]}",
+            path=root,
         )

@@ -78,7 +78,7 @@ def open_source(path: Path) -> Source | None:
         return None
     if len(pictures) > 1:
         names = ", ".join(idx.path.name for idx in pictures)
-        raise SourceError(f"{path}: more than one IDX images file ({names}): give the one to pack")
+        raise SourceError(f"{path}: more than one IDX images file ({names}): give the one to pack", path=path)
     labels = _labels_of(pictures[0])
     beside = count_beside(path, (pictures[0].path, labels.path), "not the IDX images or their labels")
     return _pair(pictures[0], labels)._replace(passed_over=beside)
@@ -93,22 +93,28 @@ def _pair(images: _Idx, labels: _Idx) -> Source:
 
 def _labels_of(images: _Idx) -> _Idx:
     if len(images.shape) == _LABELS:
-        raise SourceError(f"{images.path}: these are IDX labels; give the images file beside it")
+        raise SourceError(f"{images.path}: these are IDX labels; give the images file beside it", path=images.path)
     if len(images.shape) == _COLOUR and images.shape[3] not in (1, 3):
-        raise SourceError(f"{images.path}: {images.shape[3]} channels; 1 and 3 can be packed")
+        raise SourceError(f"{images.path}: {images.shape[3]} channels; 1 and 3 can be packed", path=images.path)
     if 0 in images.shape[1:]:
-        raise SourceError(f"{images.path}: images of {images.shape[1:]} pixels")
+        raise SourceError(f"{images.path}: images of {images.shape[1:]} pixels", path=images.path)
     if math.prod(images.shape[1:3]) > _MAX_PIXELS:
-        raise SourceError(f"{images.path}: images of {images.shape[1:]} pixels, more than the limit of {_MAX_PIXELS}")
+        raise SourceError(
+            f"{images.path}: images of {images.shape[1:]} pixels, more than the limit of {_MAX_PIXELS}",
+            path=images.path,
+        )
     labels = [idx for idx in _all_in(images.path.parent) if len(idx.shape) == _LABELS]
     name = images.path.name.replace("images", "labels").replace("idx3", "idx1")
     same_name = [idx for idx in labels if idx.path.name == name]
     fitting = same_name or [idx for idx in labels if _stem(idx.path.name) == _stem(name)] or labels
     if len(fitting) != 1:
-        raise SourceError(f"{images.path}: {len(fitting)} IDX labels files beside it; it needs one, named {name}")
+        raise SourceError(
+            f"{images.path}: {len(fitting)} IDX labels files beside it; it needs one, named {name}", path=images.path
+        )
     if fitting[0].shape[0] != images.shape[0]:
         raise SourceError(
-            f"{fitting[0].path}: {fitting[0].shape[0]} labels for the {images.shape[0]} images of {images.path.name}"
+            f"{fitting[0].path}: {fitting[0].shape[0]} labels for the {images.shape[0]} images of {images.path.name}",
+            path=fitting[0].path,
         )
     return fitting[0]
 
@@ -142,9 +148,13 @@ def _check_size(idx: _Idx) -> None:
     if paths.start_of(idx.path, 2) == _GZIP:
         least = _LEAST_LABELS if len(idx.shape) == _LABELS else _LEAST_BYTES
         if needed_bytes > max(least, _RATIO * size_bytes):
-            raise SourceError(f"{idx.path}: {size_bytes:,} bytes that unpack to {needed_bytes:,}: unpack it yourself")
+            raise SourceError(
+                f"{idx.path}: {size_bytes:,} bytes that unpack to {needed_bytes:,}: unpack it yourself", path=idx.path
+            )
     elif needed_bytes != size_bytes:
-        raise SourceError(f"{idx.path}: {size_bytes:,} bytes, and its header asks for {needed_bytes:,}: fetch it again")
+        raise SourceError(
+            f"{idx.path}: {size_bytes:,} bytes, and its header asks for {needed_bytes:,}: fetch it again", path=idx.path
+        )
 
 
 def _read(idx: _Idx) -> np.ndarray:
@@ -156,10 +166,12 @@ def _read(idx: _Idx) -> np.ndarray:
             data = file.read(size_bytes)
             has_more = bool(file.read(1))
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{idx.path}: cannot be read ({error}): fetch it again") from error
+        raise SourceError(f"{idx.path}: cannot be read ({error}): fetch it again", path=idx.path) from error
     if len(data) != size_bytes or has_more:
         amount = "more than" if has_more else f"{len(data)} of"
-        raise SourceError(f"{idx.path}: {amount} its {size_bytes} bytes of data are there: fetch it again")
+        raise SourceError(
+            f"{idx.path}: {amount} its {size_bytes} bytes of data are amount: fetch it again", path=idx.path
+        )
     return np.frombuffer(data, np.uint8).reshape(idx.shape)
 
 

@@ -43,10 +43,10 @@ def labels_of(path: Path, names: list[str]) -> Labels:
         devkit = _find_devkit(path)
         return _of_devkit(path, *devkit, names) if devkit else _of_list(path, names)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror or error})", path=path) from error
     except (EOFError, zlib.error, tarfile.TarError) as error:
         raise SourceError(
-            f"{path}: compressed, and not the devkit: give the devkit, or a list as plain text"
+            f"{path}: compressed, and not the devkit: give the devkit, or a list as plain text", path=path
         ) from error
 
 
@@ -66,7 +66,8 @@ def _of_list(path: Path, names: list[str]) -> Labels:
         example = f"; line {line} names {list_parser.short(other)}, which is not there" if rows.missing else ""
         raise SourceError(
             f"{path}: no label for {len(without)} of {len(names)} images, such as {without[0]}{example}: "
-            "each image needs a line, PATH LABEL"
+            "each image needs a line, PATH LABEL",
+            path=path,
         )
     passed_over = {NOT_THERE: len(rows.missing)} if rows.missing else {}
     return Labels(rows.classes, [of_name.get(name, NO_CLASS) for name in names], passed_over)
@@ -76,12 +77,14 @@ def _in_order(path: Path, names: list[str], classes: tuple[str, ...], labels: li
     images = sorted(name for name in names if not needs_no_label(name))
     if len(labels) != len(images):
         raise SourceError(
-            f"{path}: {len(labels)} labels for {len(images)} images: a label a line, or lines PATH LABEL, are needed"
+            f"{path}: {len(labels)} labels for {len(images)} images: a label a line, or lines PATH LABEL, are needed",
+            path=path,
         )
     if pair := _against_numbers(images):
         raise SourceError(
             f"{path}: a label a line is for images in the order of their names, where {pair[0]} is before {pair[1]}: "
-            "give lines PATH LABEL"
+            "give lines PATH LABEL",
+            path=path,
         )
     of_name = dict(zip(images, labels))
     return Labels(classes, [of_name.get(name, NO_CLASS) for name in names], {})
@@ -113,11 +116,11 @@ def _files(names: list[str]) -> list_parser.Files:
 def _of_devkit(path: Path, truth: bytes, meta: bytes, names: list[str]) -> Labels:
     numbers = truth.split()
     if not all(number.isdigit() and len(number) < 10 for number in numbers):
-        raise SourceError(f"{path}: {_TRUTH}: more than a number a line: fetch the devkit again")
+        raise SourceError(f"{path}: {_TRUTH}: more than a number a line: fetch the devkit again", path=path)
     synsets = _synsets(path, meta)
     unknown = [int(number) for number in numbers if int(number) not in synsets]
     if unknown:
-        raise SourceError(f"{path}: {_TRUTH}: {unknown[0]} is no class of {_META}: fetch the devkit again")
+        raise SourceError(f"{path}: {_TRUTH}: {unknown[0]} is no class of {_META}: fetch the devkit again", path=path)
     return _in_order(path, names, *label_all([synsets[int(number)] for number in numbers]))
 
 
@@ -126,7 +129,7 @@ def _find_devkit(path: Path) -> tuple[bytes, bytes] | None:
     if path.is_dir():
         files = {file.name: file for file in path.rglob("*") if file.name in (_TRUTH, _META)}
         if len(files) < 2:
-            raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}")
+            raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}", path=path)
         return files[_TRUTH].read_bytes(), files[_META].read_bytes()
     if path.name == _TRUTH and path.with_name(_META).exists():
         return path.read_bytes(), path.with_name(_META).read_bytes()
@@ -135,13 +138,13 @@ def _find_devkit(path: Path) -> tuple[bytes, bytes] | None:
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:gz") as archive:
         parts = {Path(info.name).name: info for info in archive if info.isreg()}
         if not {_TRUTH, _META} <= parts.keys():
-            raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}")
+            raise SourceError(f"{path}: no devkit: it lacks {_TRUTH} or {_META}", path=path)
         return _member(path, archive, parts[_TRUTH]), _member(path, archive, parts[_META])
 
 
 def _member(path: Path, archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     if info.size > _MAX_DEVKIT_BYTES:
-        raise SourceError(f"{path}: no devkit: {info.name!r} has {info.size:,} bytes: fetch it again")
+        raise SourceError(f"{path}: no devkit: {info.name!r} has {info.size:,} bytes: fetch it again", path=path)
     file = archive.extractfile(info)
     return file.read() if file else b""
 
@@ -156,4 +159,4 @@ def _synsets(path: Path, meta: bytes) -> dict[int, str]:
         synsets = loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"]
         return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
     except Exception as error:  # scipy's reader of damaged files raises whatever it stumbles over
-        raise SourceError(f"{path}: {_META} cannot be read ({error}): fetch the devkit again") from error
+        raise SourceError(f"{path}: {_META} cannot be read ({error}): fetch the devkit again", path=path) from error

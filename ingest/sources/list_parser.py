@@ -194,11 +194,13 @@ def read(path: Path, files: FileLookup, *, labels_alone: bool) -> Listing:
     text = _Text(path, _load(path), files)
     sample = list(islice((line for line in text.lines() if line.strip()), _SAMPLE))
     if not sample:
-        raise SourceError(f"{path}: not a source: no rows in it: {_EXPECTED}")
+        raise SourceError(f"{path}: not a source: no rows in it: {_EXPECTED}", path=path)
     delimiter = _delimiter(sample, files)
     if delimiter is None:
         if not labels_alone:
-            raise SourceError(f"{path}: not a source: its first row, {short(sample[0])}, has no label: {_EXPECTED}")
+            raise SourceError(
+                f"{path}: not a source: its first row, {short(sample[0])}, has no label: {_EXPECTED}", path=path
+            )
         return _read_labels(text)
     return _read_rows(text, delimiter)
 
@@ -278,7 +280,7 @@ class _Text:
 
     def fail(self, line: int, problem: str) -> NoReturn:
         """Raise SourceError."""
-        raise SourceError(f"{self.path}: line {line}: {problem}")
+        raise SourceError(f"{self.path}: line {line}: {problem}", path=self.path)
 
     def _is_comment(self, number: int, line: str) -> bool:
         """Whether a line that begins with ``#`` says nothing. Raises SourceError where it may be a label and a file."""
@@ -302,10 +304,10 @@ class _Text:
 def _load(path: Path) -> bytes:
     if not paths.is_remote(path) and not path.is_file():
         problem = "no file with labels in it" if path.exists() else "no such file"
-        raise SourceError(f"{path}: {problem}: {_EXPECTED}")
+        raise SourceError(f"{path}: {problem}: {_EXPECTED}", path=path)
     data = paths.read(path, 0, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise SourceError(f"{path}: a list of more than {MAX_BYTES:,} bytes: {_EXPECTED}")
+        raise SourceError(f"{path}: a list of more than {MAX_BYTES:,} bytes: {_EXPECTED}", path=path)
     return data
 
 

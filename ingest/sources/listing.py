@@ -40,7 +40,9 @@ def open_labelled(path: Path, labels: Path) -> Source | None:
     all_names = paths.list_dir(path)
     names = [name for name in all_names if not _is_same(path / name, labels)]
     if any((path / name).is_dir() for name in names if not needs_no_label(name)):
-        raise SourceError(f"{path}: labels are for images without folders, and it has folders, which are classes")
+        raise SourceError(
+            f"{path}: labels are for images without folders, and it has folders, which are classes", path=path
+        )
     classes, numbers, unused = labels_of(labels, names)
     entries = Entries(Entry(name, label) for name, label in zip(names, numbers) if label != NO_CLASS)
     beside = count_beside(path, _paths(path, entries, set(all_names) - set(names)), "hidden files")
@@ -55,9 +57,13 @@ def _read_list(table: Path) -> Source:
         elsewhere = _elsewhere(root, rows.missing[-1][1])
         example = f"line {line} names {list_parser.short(name)}, which is not in {root}{elsewhere}"
         if len(rows.missing) == len(rows.labels):
-            raise SourceError(f"{table}: not a source: {example}: the paths in a list are relative to its own folder")
+            raise SourceError(
+                f"{table}: not a source: {example}: the paths in a list are relative to its own folder", path=table
+            )
         count = f"{len(rows.missing)} of {len(rows.labels)} files"
-        raise SourceError(f"{table}: {count} are not there: {example}: fetch the files, or remove the lines")
+        raise SourceError(
+            f"{table}: {count} are not there: {example}: fetch the files, or remove the lines", path=table
+        )
     entries = Entries(Entry(name, label) for name, label in zip(rows.files or [], rows.labels))
     return _source(root, rows.classes, entries, {})
 
@@ -88,7 +94,9 @@ def _open_folder(folder: Path) -> Source | None:
     tables = [name for name in names if _may_be_list(folder / name) and list_parser.is_list(folder / name, files)]
     if len(tables) > 1:
         raise SourceError(
-            f"{folder}: no class folders in it, and more than one list ({', '.join(tables[:3])}): give one of the lists"
+            f"{folder}: no class folders in it, and more than one list ({', '.join(tables[:3])}): "
+            "give one of the lists",
+            path=folder,
         )
     if not tables:
         return None
@@ -111,7 +119,8 @@ def _check_no_list_beside(folder: Path, folders: list[str], others: list[str]) -
         if list_parser.is_list_of_paths(folder / name, files):
             raise SourceError(
                 f"{folder}: {name} in it has the labels of images that lie in no class folders: give {folder / name}, "
-                "or a folder of the images alone with --labels"
+                "or a folder of the images alone with --labels",
+                path=folder,
             )
 
 

@@ -61,7 +61,7 @@ class RowReader:
             if group < len(table.groups):
                 for data in islice(_images(table, [group]), row, None):
                     return _sample(entry, data)
-        raise SourceError(f"{path}: has changed: start again")
+        raise SourceError(f"{path}: has changed: start again", path=path)
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _opened(path: Path) -> Iterator[_Table]:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise OptionError(f"{path}: parquet needs pyarrow: pip install 'ingest-toolkit[parquet]'") from error
+        raise OptionError(f"{path}: parquet needs pyarrow: pip install 'ingest-toolkit[parquet]'", path=path) from error
     try:
         with path.open("rb") as file:
             groups = _groups(path, file)
@@ -155,10 +155,10 @@ def _opened(path: Path) -> Iterator[_Table]:
                 yield _Table(path, parquet, file, groups)
     except OSError as error:
         if error.errno is None:  # pyarrow's own
-            raise SourceError(f"{path}: damaged ({_line(error)}): fetch it again") from error
-        raise SourceError(f"{path}: cannot be read ({error.strerror}): mend it, then start again") from error
+            raise SourceError(f"{path}: damaged ({_line(error)}): fetch it again", path=path) from error
+        raise SourceError(f"{path}: cannot be read ({error.strerror}): mend it, then start again", path=path) from error
     except (ArrowException, ValueError, KeyError, IndexError, RecursionError) as error:
-        raise SourceError(f"{path}: damaged ({_line(error)}): fetch it again") from error
+        raise SourceError(f"{path}: damaged ({_line(error)}): fetch it again", path=path) from error
 
 
 def _line(error: Exception) -> str:
@@ -186,12 +186,14 @@ def _schema(table: _Table) -> _Schema:
         _is_bytes(fields.get("bytes")) and _is_text(fields.get("path")) and label
     ):
         has = ", ".join(f"{name} ({str(kind)[:60]})" for name, kind in [*zip(schema.names, schema.types)][:10])
-        raise SourceError(f"{table.path}: {_NEEDS}, and has {has or 'none'}: write it anew with these")
+        raise SourceError(f"{table.path}: {_NEEDS}, and has {has or 'none'}: write it anew with these", path=table.path)
     kind = label.value_type if pa.types.is_dictionary(label) else label
     if not (
         _is_text(kind) or any(test(kind) for test in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
     ):
-        raise SourceError(f"{table.path}: its labels are of the type {str(label)[:60]}: write numbers or words")
+        raise SourceError(
+            f"{table.path}: its labels are of the type {str(label)[:60]}: write numbers or words", path=table.path
+        )
     is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
     return _Schema(_class_names(table.path, schema.metadata or {}), None if pa.types.is_null(kind) else not is_number)
 
@@ -217,11 +219,11 @@ def _class_names(path: Path, metadata: dict[bytes, bytes]) -> tuple[str, ...]:
     if names is None:
         return ()
     if not isinstance(names, list) or not all(type(name) in (str, int) for name in names):
-        raise SourceError(f"{path}: the names of its classes are no list of words: write it anew with such")
+        raise SourceError(f"{path}: the names of its classes are no list of words: write it anew with such", path=path)
     # Whole numbers have one spelling.
     class_names = tuple(map(str, names))
     if len(set(class_names)) < len(class_names) or "" in class_names or len(class_names) > MAX_CLASSES:
-        raise SourceError(f"{path}: two of its classes have one name, or one has none, or they are too many")
+        raise SourceError(f"{path}: two of its classes have one name, or one has none, or they are too many", path=path)
     return class_names
 
 
@@ -233,11 +235,14 @@ def _check_same_schema(files: Sequence[Path], schemas: Sequence[_Schema]) -> Non
             label, (name, other_name) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
             raise SourceError(
                 f"{files[0]} and {path.name}: their classes' names differ "
-                f"(label {label} is {name!r} and {other_name!r}): give files of one set"
+                f"(label {label} is {name!r} and {other_name!r}): give files of one set",
+                path=files[0],
             )
     kinds = {schema.has_words: path for path, schema in zip(files, schemas) if schema.has_words is not None}
     if len(kinds) > 1:
-        raise SourceError(f"{kinds[False]} and {kinds[True].name}: labels are numbers in one, words in the other")
+        raise SourceError(
+            f"{kinds[False]} and {kinds[True].name}: labels are numbers in one, words in the other", path=kinds[False]
+        )
 
 
 def _rows(table: _Table, group: int) -> Iterator[_Row]:
@@ -263,13 +268,13 @@ def _label(path: Path, value: float | str | None) -> int | str | None:
         if math.isnan(value):
             return None
         if not value.is_integer():
-            raise SourceError(f"{path}: the label {value}: labels are whole numbers or words")
+            raise SourceError(f"{path}: the label {value}: labels are whole numbers or words", path=path)
         return int(value)
     if value is None or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     word = str(value)
     if len(word) > _LABEL_CHARACTERS:
-        raise SourceError(f"{path}: a label of {len(word):,} characters: labels are whole numbers or words")
+        raise SourceError(f"{path}: a label of {len(word):,} characters: labels are whole numbers or words", path=path)
     return word if word.strip() else None
 
 
@@ -309,7 +314,7 @@ def _stage(files: tuple[Path, ...], rows: int, scratch: Path) -> ScratchReader:
         table_offset = file.tell()
         file.write(np.array(locations, _LOCATION).tobytes())
     if len(locations) != rows:
-        raise SourceError(f"{files[0].parent}: has changed: start again")
+        raise SourceError(f"{files[0].parent}: has changed: start again", path=files[0].parent)
     return ScratchReader(scratch, table_offset)
 
 
@@ -349,9 +354,9 @@ def _batches(table: _Table, group: int, columns: list[str]) -> Iterator[Any]:
 
 def _sample(entry: Entry, data: bytes | None) -> Sample:
     if entry.label == NO_CLASS:
-        raise BadSampleError("its label is missing or out of range")
+        raise BadSampleError("its label is missing or out of range", key=entry.key)
     if data is None:
-        raise BadSampleError("a row without an image")
+        raise BadSampleError("a row without an image", key=entry.key)
     return Sample(entry.key, entry.label, data)
 
 
@@ -368,10 +373,12 @@ def _check_not_damaged(path: Path, files: tuple[Path, ...]) -> None:
     damaged = [file for file in beside if file.suffix.lower() == ".parquet" and file not in files and file.is_file()]
     if wrong := [file for file in damaged if not ignored.rule(file.name)]:
         more = f", and {len(wrong) - 1:,} more like it" if len(wrong) > 1 else ""
-        raise SourceError(f"{wrong[0]}: no parquet, though it is called so{more}: fetch it again, or remove it")
+        raise SourceError(
+            f"{wrong[0]}: no parquet, though it is called so{more}: fetch it again, or remove it", path=wrong[0]
+        )
 
 
 def _check_one_split(path: Path, files: tuple[Path, ...]) -> None:
     splits = sorted({file.name.split("-")[0] for file in files})
     if len(splits) > 1 and all("-of-" in file.name for file in files):
-        raise SourceError(f"{path}: more than one split ({', '.join(splits)}): give a folder of one of them")
+        raise SourceError(f"{path}: more than one split ({', '.join(splits)}): give a folder of one of them", path=path)

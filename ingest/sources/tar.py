@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-from ingest.errors import BadSampleError, SourceError
+from ingest.errors import BadSampleError, SourceError, fields_of
 from ingest.record import Sample
 from ingest.sources import ignored, tar_headers
 from ingest.sources.base import NO_CLASS, Entries, Entry, Source, label_all, label_number
@@ -73,7 +73,7 @@ class TarReader:
         """The bytes of a member."""
         number, offset, size_bytes, fault = entry.location
         if fault:
-            raise BadSampleError(_FAULTS[fault])
+            raise BadSampleError(_FAULTS[fault], path=self.paths[number], key=entry.key)
         return Sample(entry.key, entry.label, _read(self.paths[number], offset, size_bytes))
 
 
@@ -90,16 +90,16 @@ class _Archives:
 
         Raises SourceError at the end, which names all archives that cannot be read.
         """
-        wrong = []
+        wrong: list[SourceError] = []
         for number, path in enumerate(self.paths):
             try:
                 with path.open("rb") as file:
                     kept = self.kept(tar_headers.members(file, path, number, 0))
                     yield from _with_class_prefix(kept, classes[number], path) if classes else kept
             except SourceError as error:
-                wrong.append(str(error))
+                wrong.append(error)
             except OSError as error:
-                wrong.append(_cannot_be_read(path, error))
+                wrong.append(_unreadable(path, error))
         _check_none_wrong(wrong)
 
     def kept(self, members: Iterable[Member]) -> Iterator[Member]:
@@ -169,7 +169,7 @@ def _archives_in(folder: Path) -> _Archives | None:
     faults, unread = _faults_of(visible)
     if SOUND not in faults.values() and not any(_is_named_tar(path.name) for path in unread):
         return None
-    _check_none_wrong([_cannot_be_read(path, error) for path, error in unread.items()])
+    _check_none_wrong([_unreadable(path, error) for path, error in unread.items()])
     for path in [path for path, fault in faults.items() if fault == _NO_TAR]:
         _check_not_compressed(path)
         # A class without images is zeros alone; what else is named so is damaged, which shows when it is read.
@@ -209,7 +209,8 @@ def _of_archive(archives: _Archives, labels: Path | None) -> Source:
 
 def _class_tar_members(archives: _Archives, members: list[Member]) -> Iterator[Member]:
     """The images of the tars in a tar, each below its tar's name, and what else is in that."""
-    path, damages = archives.paths[0], []
+    path = archives.paths[0]
+    damages: list[SourceError] = []
     with path.open("rb") as file:
         for outer in members:
             if not _is_class_tar(outer):
@@ -220,7 +221,7 @@ def _class_tar_members(archives: _Archives, members: list[Member]) -> Iterator[M
             try:
                 yield from _with_class_prefix(archives.kept(inner), _stem(outer.name), path)
             except SourceError as error:
-                damages.append(f"{error} (in {outer.name!r})")
+                damages.append(SourceError(f"{error} (in {outer.name!r})", **fields_of(error)))
     _check_none_wrong(damages)
 
 
@@ -230,7 +231,8 @@ def _with_class_prefix(members: Iterable[Member], name: str, path: Path) -> Iter
         if not member.fault and _is_cls(member):
             raise SourceError(
                 f"{path}: it holds {member.name!r}, as a WebDataset does, and not the images of a class alone: "
-                "give a folder of a WebDataset's tars alone, or remove the file"
+                "give a folder of a WebDataset's tars alone, or remove the file",
+                path=path,
             )
         yield member._replace(name=f"{name}/{member.name}")
 
@@ -242,7 +244,7 @@ def _of_archives(archives: _Archives) -> Source:
     peeked = [(path.name, members) for path, n in zip(archives.paths, limits) if (members := _first_members(path, n))]
     folder = archives.paths[0].parent
     if any(member.is_tar for _, members in peeked for member in members):
-        raise SourceError(f"{folder}: archives of archives: give one of them alone")
+        raise SourceError(f"{folder}: archives of archives: give one of them alone", path=folder)
     deep = [name for name, members in peeked if 2 * sum("/" in member.name for member in members) >= len(members)]
     flat = [name for name, _ in peeked if name not in deep]
     if any(_is_cls(member) for _, members in peeked for member in members) or (deep and not flat):
@@ -250,7 +252,8 @@ def _of_archives(archives: _Archives) -> Source:
     if deep:
         raise SourceError(
             f"{folder}: {deep[0]} holds CLASS/IMAGE files, and {flat[0]} images alone, as a class's archive does: "
-            "give a folder of archives of one kind"
+            "give a folder of archives of one kind",
+            path=folder,
         )
     classes = _class_names(folder, [path.name for path in archives.paths])
     return _of_classes(archives, classes, archives.members(classes))
@@ -284,7 +287,9 @@ def _of_labelled(archives: _Archives, members: list[Member], labels: Path | None
     """The source of images whose labels lie apart."""
     if labels is None:
         if members:
-            raise SourceError(f"{archives.paths[0]}: its images have no classes: give them with --labels FILE")
+            raise SourceError(
+                f"{archives.paths[0]}: its images have no classes: give them with --labels FILE", path=archives.paths[0]
+            )
         return archives.source((), ())
     sound = [member for member in members if not member.fault]
     classes, numbers, passed_over = labels_of(labels, [member.name for member in sound])
@@ -310,7 +315,8 @@ def _of_classes(archives: _Archives, classes: Iterable[str], members: Iterable[M
     if depths and min(depths) > 1:
         raise SourceError(
             f"{archives.paths[0]}: its folders ({', '.join(source.classes[:3])}) hold folders, not images: "
-            "pack an archive of CLASS/IMAGE files"
+            "pack an archive of CLASS/IMAGE files",
+            path=archives.paths[0],
         )
     return source
 
@@ -350,7 +356,8 @@ def _check_not_mixed(archives: _Archives, samples: list[tuple[Member, str]]) -> 
         (image, word), (other, number) = examples[True], examples[False]
         raise SourceError(
             f"{archives.paths[0]}: the .cls of {image!r} is a word ({word!r}), that of {other!r} a number "
-            f"({number!r}): make all of them words, or all numbers"
+            f"({number!r}): make all of them words, or all numbers",
+            path=archives.paths[0],
         )
 
 
@@ -469,7 +476,9 @@ def _class_names(path: Path, names: list[str]) -> list[str]:
     stems = [_stem(name) for name in names]
     twice = [stem for stem, count in Counter(stems).items() if count > 1]
     if twice:
-        raise SourceError(f"{path}: {len(twice)} classes have several archives each, such as {twice[0]!r}: rename them")
+        raise SourceError(
+            f"{path}: {len(twice)} classes have several archives each, such as {twice[0]!r}: rename them", path=path
+        )
     return stems
 
 
@@ -487,34 +496,35 @@ def _read(path: Path, offset: int, size_bytes: int) -> bytes:
     try:
         data = paths.read(path, offset, size_bytes)
     except OSError as error:
-        raise SourceError(_cannot_be_read(path, error)) from error
+        raise _unreadable(path, error) from error
     if len(data) < size_bytes:
-        raise SourceError(f"{path}: cut short: it ends before byte {offset + size_bytes}: fetch it again")
+        raise SourceError(f"{path}: cut short: it ends before byte {offset + size_bytes}: fetch it again", path=path)
     return data
 
 
-def _cannot_be_read(path: Path, error: OSError) -> str:
-    return f"{path}: cannot be read ({error.strerror or error}): mend it, then start again"
+def _unreadable(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"{path}: cannot be read ({error.strerror or error}): mend it, then start again", path=path)
 
 
-def _check_none_wrong(wrong: list[str]) -> None:
-    """Raise SourceError where something is wrong, with all of it in one line."""
+def _check_none_wrong(wrong: list[SourceError]) -> None:
+    """Raise SourceError where something is wrong, with all of it in one line, and the fields of the first."""
     if wrong:
         more = [f"and {len(wrong) - _MAX_NAMED} more archives"] if len(wrong) > _MAX_NAMED else []
-        raise SourceError("; ".join([*wrong[:_MAX_NAMED], *more]))
+        raise SourceError("; ".join([*map(str, wrong[:_MAX_NAMED]), *more]), **fields_of(wrong[0]))
 
 
 def _check_no_labels(archives: _Archives, labels: Path | None) -> None:
     if labels is not None:
         raise SourceError(
-            f"{archives.paths[0]}: labels are for images without folders, and it has folders, tars or .cls: classes"
+            f"{archives.paths[0]}: labels are for images without folders, and it has folders, tars or .cls: classes",
+            path=archives.paths[0],
         )
 
 
 def _check_not_compressed(path: Path) -> None:
     is_one = paths.read(path, 0, 2) in tar_headers.COMPRESSED and tar_headers.is_compressed(paths.read(path, 0, 2**20))
     if is_one or _COMPRESSED.fullmatch(path.name):
-        raise SourceError(f"{path}: compressed, and cannot be read at random: make a plain tar of it first")
+        raise SourceError(f"{path}: compressed, and cannot be read at random: make a plain tar of it first", path=path)
 
 
 def _check_members_not_compressed(path: Path, sound: list[Member]) -> None:
@@ -523,5 +533,6 @@ def _check_members_not_compressed(path: Path, sound: list[Member]) -> None:
     if compressed and 2 * len(compressed) >= len(sound):
         raise SourceError(
             f"{path}: the archives in it, such as {compressed[0]!r}, are compressed, and cannot be read at random: "
-            "make plain tars of them first"
+            "make plain tars of them first",
+            path=path,
         )

@@ -259,4 +259,4 @@ def _padded(size_bytes: int) -> int:
 
 
 def _damaged(path: Path, why: str) -> SourceError:
-    return SourceError(f"{path}: damaged, or cut short ({why}): fetch it again")
+    return SourceError(f"{path}: damaged, or cut short ({why}): fetch it again", path=path)

@@ -43,13 +43,15 @@ def parse_path(name: str | Path) -> Path:
     except OptionError:
         raise
     except (ImportError, ValueError) as error:  # the kind's own library is missing, or the kind is unknown
-        raise OptionError(f"{name}: cannot be reached ({error}): pip install 'ingest-toolkit[remote]'") from error
+        raise OptionError(
+            f"{name}: cannot be reached ({error}): pip install 'ingest-toolkit[remote]'", path=name
+        ) from error
 
 
 def local(name: str | Path) -> Path:
     """The path on this machine's disks that ``name`` says, as ``place`` does. Raises OptionError for a remote one."""
     if is_remote(path := parse_path(name)):
-        raise OptionError(f"{name}: remote: give a path on this machine's disks")
+        raise OptionError(f"{name}: remote: give a path on this machine's disks", path=name)
     return path
 
 
@@ -158,7 +160,7 @@ class RemoteFile:
         try:
             return read(self._path, start, stop - start) if start < stop else b""
         except FileNotFoundError as error:
-            raise RecordError("it is not there any more") from error
+            raise RecordError("it is not there any more", path=self._path) from error
 
 
 @contextmanager

@@ -215,10 +215,11 @@ class RemotePath(ProxyUPath):
                 if _is_missing(error):
                     raise FileNotFoundError(errno.ENOENT, "No such file", str(self)) from error
                 if not _is_passing(error):
-                    raise RemoteError(f"{self}: {_problem(error, limit)}: {_remedy(error)}") from error
+                    raise RemoteError(f"{self}: {_problem(error, limit)}: {_remedy(error)}", path=str(self)) from error
                 if tried == len(_PAUSES):
                     raise RemoteError(
-                        f"{self}: {_problem(error, limit)}, {tried + 1} times: start again when it can be reached"
+                        f"{self}: {_problem(error, limit)}, {tried + 1} times: start again when it can be reached",
+                        path=str(self),
                     ) from error
             time.sleep(limit * _PAUSES[tried])
         raise AssertionError  # the last try returns or raises

@@ -24,14 +24,14 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, closing, suppress
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ingest.errors import IngestError, OptionError, WorkerError
+from ingest.errors import IngestError, OptionError, WorkerError, fields_of
 from ingest.system import terminal
 from ingest.system.validation import typed
 
@@ -40,6 +40,9 @@ terminal.open_descriptors()  # before this package opens a file
 Handler = Callable[[Any, Callable[[int], object]], Any]
 """Does a task; may call its second argument with the number of images done since the last call."""
 
+
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Variables for a worker that shares the cores with others: its libraries start no threads of their own."""
 
 _CRASHED = ": if that happens again, leave out what it was at"
 _HINTS = {
@@ -55,20 +58,33 @@ class Progress(NamedTuple):
 
 
 class Worker:
-    """A child process with the handler ``make_handler(*args)``; both must be importable by name or picklable."""
+    """A child process with the handler ``make_handler(*args)``; both must be importable by name or picklable.
 
-    def __init__(self, make_handler: Callable[..., Handler], *args: Any, descriptors: tuple[int, ...] = ()):
+    It holds ``descriptors`` open, and has the variables ``environment`` besides those of its parent. What it prints
+    goes to stderr, or nowhere if it ``is_quiet``.
+    """
+
+    def __init__(
+        self,
+        make_handler: Callable[..., Handler],
+        *args: Any,
+        descriptors: tuple[int, ...] = (),
+        environment: Mapping[str, str] = _ONE_THREAD,
+        is_quiet: bool = False,
+    ):
         ours, theirs = socket.socketpair()
+        output = subprocess.DEVNULL if is_quiet else _stderr()  # the parent's stdout is for results
+        self._is_quiet = is_quiet
         with theirs:
             self._process = subprocess.Popen(
                 python(f"from ingest.system.worker_pool import serve; serve({theirs.fileno()})"),
                 stdin=subprocess.DEVNULL,
-                stdout=_stderr(),  # the parent's stdout is for results
-                stderr=_stderr(),
+                stdout=output,
+                stderr=output,
                 pass_fds=(theirs.fileno(), *descriptors),
                 # Ctrl-C in a terminal is for the parent alone, which then ends its workers.
                 start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, **environment},
             )
         self._connection = Connection(ours.detach())
         with suppress(OSError):
@@ -105,7 +121,8 @@ class Worker:
         if status < 0:
             killer = signal.Signals(-status)
             return f"was killed by {killer.name}{_HINTS.get(killer, '')}"
-        return f"ended with status {status}; what it printed stands above"
+        printed = "" if self._is_quiet else "; what it printed stands above"
+        return f"ended with status {status}{printed}"
 
 
 def run(
@@ -119,8 +136,8 @@ def run(
     """Do ``tasks`` in ``workers`` processes, or in this one if 0, and give the results as they come.
 
     ``progress`` is called with numbers of images done; workers hold ``descriptors`` open. Raises what a handler raises;
-    if a worker dies or breaks, WorkerError with the task's str(), and with the image that it was at, if the task has a
-    method ``at`` that gives it by the number of those before it.
+    if a worker dies or breaks, WorkerError with the task's str(), and with the key of the image that it was at, if the
+    task has a method ``at`` that gives it by the number of those before it.
     """
     if workers == 0:
         handler = make_handler(*args)
@@ -224,4 +241,5 @@ def _receive(worker: Worker, task: Any, done: int) -> Any:
     except WorkerError as error:
         # All that the worker had said was read before its end was.
         image = task.at(done) if hasattr(task, "at") else ""
-        raise WorkerError(f"{task}: {f'at {image}: ' if image else ''}{error}") from error
+        message = f"{task}: {f'at {image}: ' if image else ''}{error}"
+        raise WorkerError(message, **fields_of(error, key=image or None)) from error

@@ -54,13 +54,13 @@ def save(shards: str | Path, path: Path, options: TransformOptions) -> None:
     try:
         sheet.save(paths.local(path))
     except (OSError, ValueError) as error:  # ValueError: a suffix that is none of an image
-        raise OutputError(f"{path}: cannot be written ({error}): give a FILE.png") from error
+        raise OutputError(f"{path}: cannot be written ({error}): give a FILE.png", path=path) from error
 
 
 def draw(dataset: Dataset, options: TransformOptions) -> Image.Image:
     """The contact sheet: a row for each image. Raises RecordError where the dataset has none, or one is damaged."""
     if not len(dataset):
-        raise RecordError(f"{dataset.folder}: the dataset has no records")
+        raise RecordError(f"{dataset.folder}: the dataset has no records", path=dataset.folder)
     numbers = np.unique(np.linspace(0, len(dataset) - 1, IMAGES).round().astype(int)).tolist()
     records = [dataset[number] for number in numbers]
     size = min(IMAGE_SIZE, max(max(record.height, record.width) for record in records))

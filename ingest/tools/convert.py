@@ -60,12 +60,12 @@ def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | 
     source, folder = Dataset(shards), paths.parse_path(out)
     source_manifest = source.manifest
     if source_manifest.format == format:
-        raise OptionError(f"{shards}: is in the format {format} already")
+        raise OptionError(f"{shards}: is in the format {format} already", path=shards)
     if source_manifest.build is None:
-        raise ManifestError(f"{shards}: of a version that did not record how it was built: build it again")
+        raise ManifestError(f"{shards}: of a version that did not record how it was built: build it again", path=shards)
     build = replace(source_manifest.build, format=format)
     if folder.absolute() == source.folder.absolute():
-        raise OutputError(f"{out}: is what shall be converted: give another folder")
+        raise OutputError(f"{out}: is what shall be converted: give another folder", path=out)
     resumable.make_folder(folder)
     # Until it is whole the folder is not what a build would go on with: its receipts say nothing of the quarantine.
     unfinished = replace(build, source=f"conversion of {build.source}")

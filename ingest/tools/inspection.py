@@ -158,7 +158,7 @@ def inspect(shards: str | Path, against: str | Path | None = None, workers: int 
     num_workers(workers)  # what is no number of processes is refused before anything is read
     datasets = [Dataset(folder) for folder in (shards, *([] if against is None else [against]))]
     if empty := [dataset.folder for dataset in datasets if not len(dataset)]:
-        raise RecordError(f"{empty[0]}: the dataset has no records: build it again")
+        raise RecordError(f"{empty[0]}: the dataset has no records: build it again", path=empty[0])
     facts = [_read_all(dataset, workers) for dataset in datasets]
     own_facts, manifest = facts[0], datasets[0].manifest
     counts = np.bincount(own_facts["label"], minlength=len(manifest.classes))

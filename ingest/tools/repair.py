@@ -42,7 +42,7 @@ def repair_shards(
     """Make again what is damaged, from ``src``, opened as ``source``; the names of those that were written."""
     dataset_manifest, config = load_known(folder)
     if config is None or source is None:
-        raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again")
+        raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again", path=folder)
     options = build_options(config, count)
     damaged = {corruption.file for corruption in corruptions}
     written: set[str] = set()
@@ -105,7 +105,8 @@ def _pack_again(
         if part.shard != wanted[part.shard.name]:
             raise SourceError(
                 f"{src[0]}: has changed: {part.shard.name} does not come out as its manifest says: "
-                "build the dataset again"
+                "build the dataset again",
+                path=src[0],
             )
 
 
@@ -113,5 +114,7 @@ def open_same_source(src: SourceAndLabels, config: BuildConfig, options: BuildOp
     """The source, if it is what the dataset was built from. Raises SourceError."""
     source = open_source(*src)
     if len(source.entries) < config.shards or plan.build_config(source, options) != config:
-        raise SourceError(f"{src[0]}: not what the dataset was built from: its keys, labels or classes differ")
+        raise SourceError(
+            f"{src[0]}: not what the dataset was built from: its keys, labels or classes differ", path=src[0]
+        )
     return source

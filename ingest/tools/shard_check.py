@@ -104,7 +104,9 @@ def expected_shards(folder: Path) -> ExpectedShards:
     except ManifestError:
         config = manifest.load_build_config(folder)
     if config is None:
-        raise ManifestError(f"{folder}: neither {manifest.NAME} nor {manifest.BUILD_NAME} can be read: build again")
+        raise ManifestError(
+            f"{folder}: neither {manifest.NAME} nor {manifest.BUILD_NAME} can be read: build again", path=folder
+        )
     names = plan.shard_names(config.shards, config.format)
     return ExpectedShards(config.format, None, tuple(Shard(name, 0, 0, "") for name in names))
 

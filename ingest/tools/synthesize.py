@@ -218,19 +218,21 @@ class _Painter:
             try:
                 path.write_bytes(picture(task.pattern, self._seed, number))
             except OSError as error:
-                raise OutputError(f"{path}: cannot be written ({error.strerror}): start again elsewhere") from error
+                raise OutputError(
+                    f"{path}: cannot be written ({error.strerror}): start again elsewhere", path=path
+                ) from error
             report(1)
 
 
 def _prepare_folders(folder: Path, patterns: list[str]) -> None:
     try:
         if folder.exists() and any(folder.iterdir()):
-            raise OutputError(f"{folder}: not empty: give a new or empty folder")
+            raise OutputError(f"{folder}: not empty: give a new or empty folder", path=folder)
         for split in ("train", "val"):
             for pattern in patterns:
                 (folder / split / pattern).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}): give another folder") from error
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}): give another folder", path=folder) from error
 
 
 def _plane(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
