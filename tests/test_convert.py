@@ -17,11 +17,11 @@ from ingest.tools.convert import convert
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_conversion_and_build_are_the_same_bytes(shards: dict[str, Path], tmp_path: Path, name: str, workers: int):
-    (other,) = set(FORMATS) - {name}
-    convert(shards[name], tmp_path / "other", format=other, workers=workers)
-    assert files_of(tmp_path / "other") == files_of(shards[other])
-    convert(tmp_path / "other", tmp_path / "back", format=name, workers=workers)
-    assert files_of(tmp_path / "back") == files_of(shards[name])
+    for other in set(FORMATS) - {name}:
+        convert(shards[name], tmp_path / other, format=other, workers=workers)
+        assert files_of(tmp_path / other) == files_of(shards[other])
+        convert(tmp_path / other, tmp_path / f"{other} back", format=name, workers=workers)
+        assert files_of(tmp_path / f"{other} back") == files_of(shards[name])
 
 
 def test_the_quarantine_comes_along(tmp_path: Path):

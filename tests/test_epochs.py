@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from support.images import FORMATS
 
 import ingest
 from ingest.dataset.dataset import Dataset
 from ingest.sampler import epoch_order
 
-FORMATS = ("tfrecord", "lmdb")
 # An epoch of 36 records is 4 whole batches, or 4 and a half.
 WHOLE, BROKEN = 9, 8
 

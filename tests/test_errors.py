@@ -32,7 +32,7 @@ from ingest.errors import (
 )
 from ingest.formats import index_path
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import BatchOptions
+from ingest.loading.options import LoaderOptions
 from ingest.packing import resumable
 from ingest.sources.base import Entries, Entry
 from ingest.sources.detect import open_source
@@ -129,7 +129,9 @@ def test_a_damaged_record(damaged: tuple[Path, tuple[str, int, str]]):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_record_that_the_loader_meets(damaged: tuple[Path, tuple[str, int, str]], workers: int):
     folder, expected = damaged
-    error = caught(lambda: list(iter_batches(folder, BatchOptions(4, False, 32, workers=workers))))
+    error = caught(
+        lambda: list(iter_batches(folder, LoaderOptions(batch_size=4, training=False, image_size=32, workers=workers)))
+    )
     assert isinstance(error, RecordError) and fields(error) == expected
 
 

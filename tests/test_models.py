@@ -13,7 +13,7 @@ from models import NETWORKS, classifier, summary
 from models.classifier import Params
 from models.recipes import Ablation, TrainingRecipe
 
-# Trainable parameters of 1000 classes of RGB at 224 x 224; LeNet-5's of 10 classes of grey at 28 x 28.
+# Trainable parameters, of the data that each network was published for.
 PARAMETERS = {
     "lenet": 61_706,
     "alexnet": 62_378_344,
@@ -28,7 +28,8 @@ PARAMETERS = {
 
 
 def full_size(name: str) -> tuple[int, int, int]:
-    return (28, 1, 10) if name == "lenet" else (224, 3, 1000)
+    network = NETWORKS[name]
+    return network.image_size, network.channels, network.classes
 
 
 @pytest.mark.parametrize("name", NETWORKS)
