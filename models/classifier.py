@@ -58,13 +58,15 @@ class Params:
 
 
 def model_fn(
-    features: tf.Tensor,
+    features: tf.Tensor | dict[str, tf.Tensor],
     labels: tf.Tensor | None,
     mode: str,
     params: Params,
     config: tf.estimator.RunConfig | None = None,
 ) -> tf.estimator.EstimatorSpec:
     """The EstimatorSpec for images uint8 [N, S, S, C] and labels int32 [N].
+
+    ``features`` are the images, or a dict of ``images`` and other columns, which no network here looks at.
 
     Loss: mean cross-entropy, and in training half the squared weights times the weight decay. Evaluation gives
     ``top1``, ``top5`` and ``cross_entropy``; of equal logits the one with the lower label comes first, as in
@@ -73,7 +75,8 @@ def model_fn(
     float32 [N, F].
     """
     training = mode == tf.estimator.ModeKeys.TRAIN
-    logits, before = build(features, params, training)
+    images = features["images"] if isinstance(features, dict) else features
+    logits, before = build(images, params, training)
     if mode == tf.estimator.ModeKeys.PREDICT:
         return _prediction(logits, before, params)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
@@ -81,7 +84,7 @@ def model_fn(
         values = {"top1": _hits(logits, labels, 1), "top5": _hits(logits, labels, _TOP), "cross_entropy": losses}
         metrics = {name: tf.metrics.mean(value) for name, value in values.items()}
         return tf.estimator.EstimatorSpec(mode, loss=tf.reduce_mean(losses), eval_metric_ops=metrics)
-    return _training(features, labels, logits, params, config and config.model_dir)
+    return _training(images, labels, logits, params, config and config.model_dir)
 
 
 def _hits(logits: tf.Tensor, labels: tf.Tensor, count: int) -> tf.Tensor:

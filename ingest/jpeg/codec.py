@@ -1,4 +1,4 @@
-"""Image files to pixels, and pixels to JPEG: the one room of simplejpeg (libjpeg-turbo) and Pillow."""
+"""Image files to pixels, and pixels to JPEG, by libjpeg-turbo (simplejpeg) and Pillow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that are compiled when first called, and kept on disk for the next process: the one room of numba.
+"""Functions that are compiled when first called, and kept on disk for the next process, by numba.
 
 They see numbers and arrays alone, do not hold the GIL, and do as C does: no check of bounds, no exceptions.
 

@@ -1,4 +1,4 @@
-"""The one progress bar: the only room of tqdm."""
+"""The one progress bar."""
 
 from __future__ import annotations
 

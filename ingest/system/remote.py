@@ -1,5 +1,5 @@
 """Files of a bucket or a web server, as paths: every request has a time limit, is made again where it fails, and ends
-in one error of this package. The one room of upath.
+in one error of this package. By universal-pathlib and fsspec.
 
 A request fails where the server says that it cannot answer now (HTTP 5xx, 408, 429), cannot be reached, ends its answer
 early, or sends nothing, or next to nothing, for TIMEOUT_VARIABLE seconds. It is made again five times, after growing
