@@ -156,10 +156,12 @@ def _report(images: tf.Tensor, loss: tf.Tensor, top1: tf.Tensor, rate: tf.Tensor
     tf.summary.scalar("top1", top1)
     if images.shape[0]:
         tf.summary.image("inputs", _grid(images[:_GRID]), collections=[_PICTURES])
-    filters = tf.transpose(_kernels(tf.trainable_variables())[0], [3, 0, 1, 2])
-    low, high = tf.reduce_min(filters), tf.reduce_max(filters)
-    framed = tf.pad((filters - low) / tf.maximum(high - low, 1e-12), [[0, 0], [0, 1], [0, 1], [0, 0]])
-    tf.summary.image("first_layer", _grid(framed), collections=[_PICTURES])
+    kernel = _kernels(tf.trainable_variables())[0]
+    if kernel.shape.rank == 4 and kernel.shape[2] in (1, 3):  # of a convolution over pixels
+        filters = tf.transpose(kernel, [3, 0, 1, 2])
+        low, high = tf.reduce_min(filters), tf.reduce_max(filters)
+        framed = tf.pad((filters - low) / tf.maximum(high - low, 1e-12), [[0, 0], [0, 1], [0, 1], [0, 0]])
+        tf.summary.image("first_layer", _grid(framed), collections=[_PICTURES])
 
 
 def _mean(strategy: Any, values: Any) -> tf.Tensor:
