@@ -1,4 +1,4 @@
-"""The documents, as far as that can be held in seconds; tests/docs_check.py runs what they tell a reader to run."""
+"""The documents, as far as that can be held in seconds; support/docs_check.py runs what they tell a reader to run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import pytest
 from support.docs_check import DOCUMENTS, ROOT, Check, blocks, commands, flags_of, help_of, program_of, unknown_flags
 
 import ingest
+from ingest import formats
+from ingest.baselines import BASELINES
+from ingest.record import FIELDS
+from ingest.sources.detect import kinds
+from models import NETWORKS
 
 SUBCOMMANDS = ("build-shards", "convert", "inspect", "profile", "synth", "verify")
 PROGRAMS = [*(("ingest", name) for name in SUBCOMMANDS), ("train.py",)]
@@ -85,6 +90,23 @@ def test_help_has_an_example(program: tuple[str, ...]):
 def test_every_command_is_among_those_held_here():
     found = re.findall(r"^    ([a-z][a-z-]+)(?: |$)", help_of(("ingest",)), re.M)
     assert sorted(found) == sorted(SUBCOMMANDS)
+
+
+def test_the_readme_names_all_formats_sources_networks_and_loaders():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert kinds() in text
+    assert f"--format {'|'.join(sorted(formats.NAMES, reverse=True))}" in text
+    assert f"--loader {'|'.join(BASELINES)}" in text and f"--against {','.join(BASELINES)}" in text
+    for name, network in NETWORKS.items():
+        sizes, recipe = f"{network.image_size}, {network.min_image_size}", network.recipe
+        row = rf"\| `{name}` \| [\d,]+( at {network.classes})? \| {recipe.batch_size}, {recipe.epochs} \| {sizes} \|"
+        assert re.search(row, text), f"README's table of networks: {row}"
+
+
+def test_the_format_page_has_every_field():
+    text = (ROOT / "docs/format.md").read_text()
+    for field in FIELDS:
+        assert f"| `{field.key.decode()}` |" in text, field.key
 
 
 @pytest.fixture(scope="module")
