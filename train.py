@@ -328,13 +328,30 @@ def _checked(args: argparse.Namespace) -> TrainingJob:
         size = trained.config.size_for(args.model, args.image_size, manifest.channels)
     variant = _flag(lambda: flags.variant(args, trained.config.variant if trained else None))
     config = run_dir.RunConfig(
-        args.model, size, manifest.channels, manifest.classes, manifest.fingerprint, manifest.records, batch_size,
-        args.seed or 0, args.tune or "all", recipe.optimizer, args.mixed_precision, variant,
-    )  # fmt: skip
+        model=args.model,
+        image_size=size,
+        channels=manifest.channels,
+        classes=manifest.classes,
+        data=manifest.fingerprint,
+        records=manifest.records,
+        batch_size=batch_size,
+        seed=args.seed or 0,
+        tune=args.tune or "all",
+        optimizer=recipe.optimizer,
+        mixed_precision=args.mixed_precision,
+        variant=variant,
+    )
     return training.TrainingJob(
-        config, recipe, flags.learning_rate(args, batch_size), _positive("--steps", steps), args.model_dir,
-        _devices(args, batch_size), trained, args.patience, args.deterministic,
-    )  # fmt: skip
+        config=config,
+        recipe=recipe,
+        learning_rate=flags.learning_rate(args, batch_size),
+        steps=_positive("--steps", steps),
+        folder=args.model_dir,
+        devices=_devices(args, batch_size),
+        init_from=trained,
+        patience=args.patience,
+        deterministic=args.deterministic,
+    )
 
 
 def _flag(read: Callable[[], T]) -> T:
@@ -525,12 +542,24 @@ def _synthetic(args: argparse.Namespace) -> dict[str, Any]:
     steps = _positive("--steps", args.steps if args.steps is not None else _SYNTHETIC_STEPS)
     # All of it is one epoch, so that pictures are written once, and not timed.
     config = run_dir.RunConfig(
-        args.model, size, channels, tuple(map(str, range(classes))), "", steps * recipe.batch_size, recipe.batch_size,
-        args.seed or 0, "all", recipe.optimizer, args.mixed_precision, flags.variant(args),
-    )  # fmt: skip
+        model=args.model,
+        image_size=size,
+        channels=channels,
+        classes=tuple(map(str, range(classes))),
+        data="",
+        records=steps * recipe.batch_size,
+        batch_size=recipe.batch_size,
+        seed=args.seed or 0,
+        tune="all",
+        optimizer=recipe.optimizer,
+        mixed_precision=args.mixed_precision,
+        variant=flags.variant(args),
+    )
     devices = _devices(args, recipe.batch_size)
     rate = flags.learning_rate(args, recipe.batch_size)
-    job = training.TrainingJob(config, recipe, rate, steps, Path(), devices)
+    job = training.TrainingJob(
+        config=config, recipe=recipe, learning_rate=rate, steps=steps, folder=Path(), devices=devices
+    )
     result = {"model": args.model, "batch_size": recipe.batch_size, "image_size": size}
     seconds = math.inf if args.steps else _SYNTHETIC_SECONDS
     result["images_per_second"] = round(_using(lambda: training.measure(job, seconds)), 1)

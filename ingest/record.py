@@ -88,7 +88,9 @@ def _field_info(name: str, hint: Any) -> FieldInfo:
     types, field = get_args(hint)
     kinds = {int, str} & ({types} | set(get_args(types)))
     kind = kinds.pop() if kinds else bytes
-    return FieldInfo(name, field.key.encode(), kind, name in Record._field_defaults, field.of)
+    return FieldInfo(
+        name=name, key=field.key.encode(), kind=kind, is_optional=name in Record._field_defaults, of=field.of
+    )
 
 
 FIELDS = tuple(_field_info(*item) for item in get_type_hints(Record, include_extras=True).items())

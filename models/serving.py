@@ -27,7 +27,15 @@ _EXPORTING = ".exporting-"
 def params_of(config: RunConfig) -> Params:
     """What the model function needs to know of a network that is not trained any more."""
     recipe = NETWORKS[config.model].recipe
-    return Params(config.model, config.classes, recipe, 0, 1, 1, config.variant)
+    return Params(
+        network=config.model,
+        classes=config.classes,
+        recipe=recipe,
+        learning_rate=0,
+        steps=1,
+        steps_per_epoch=1,
+        variant=config.variant,
+    )
 
 
 def evaluate(

@@ -37,7 +37,19 @@ def table(network: str, image_size: int, channels: int, classes: int) -> list[La
     with tf.Graph().as_default() as graph:
         images = tf.placeholder(tf.uint8, [None, image_size, image_size, channels])
         recipe = NETWORKS[network].recipe
-        build(images, Params(network, tuple(map(str, range(classes))), recipe, 0, 1, 1, Ablation()), training=False)
+        build(
+            images,
+            Params(
+                network=network,
+                classes=tuple(map(str, range(classes))),
+                recipe=recipe,
+                learning_rate=0,
+                steps=1,
+                steps_per_epoch=1,
+                variant=Ablation(),
+            ),
+            training=False,
+        )
         operations, variables = graph.get_operations(), tf.trainable_variables()
     sizes = {v.op.name: math.prod(v.shape.as_list()) for v in variables}
     return [_layer(operation, kind, sizes) for operation in operations if (kind := _kind(operation))]
@@ -75,7 +87,16 @@ def _layer(operation: tf.Operation, kind: str, sizes: dict[str, int]) -> Layer:
     # Each weight of a convolution meets every place of its output, one of a dense layer the one that there is.
     places = math.prod(output[:-1]) if kind in ("convolution", "dense") else 0
     size, _, inputs, _ = operation.inputs[1].shape.as_list() if kind == "convolution" else (0, 0, 0, 0)
-    return Layer(name, kind, output, parameters, weights, weights * places, inputs, size)
+    return Layer(
+        name=name,
+        kind=kind,
+        output=output,
+        parameters=parameters,
+        weights=weights,
+        multiply_adds=weights * places,
+        inputs=inputs,
+        filter_size=size,
+    )
 
 
 _KINDS = {

@@ -53,9 +53,16 @@ class TrainingJob:
         """What the model function is told."""
         config = self.config
         return Params(
-            config.model, config.classes, self.recipe, self.learning_rate, self.steps, self.steps_per_epoch,
-            config.variant, config.tune, config.mixed_precision and self.devices.kind == "GPU",
-        )  # fmt: skip
+            network=config.model,
+            classes=config.classes,
+            recipe=self.recipe,
+            learning_rate=self.learning_rate,
+            steps=self.steps,
+            steps_per_epoch=self.steps_per_epoch,
+            variant=config.variant,
+            tune=config.tune,
+            half_precision=config.mixed_precision and self.devices.kind == "GPU",
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -116,22 +123,51 @@ def train(
     ModelError, and errors of TensorFlow.
     """
     is_chief = job.devices.is_chief
-    watch = ThroughputHook(job.folder if is_chief else None, job.config.batch_size, _summary_steps(job), show, stop)
+    watch = ThroughputHook(
+        folder=job.folder if is_chief else None,
+        batch_size=job.config.batch_size,
+        summary_steps=_summary_steps(job),
+        show=show,
+        stop=stop,
+    )
     evaluate = _evaluator(job, evaluation) if evaluation else None
     start, history = resume_point.step, run_dir.load_history(job.folder, resume_point.step)
-    epochs = EpochEndListener(job.folder, history, job.epoch_at, job.steps, watch, evaluate, job.patience)
+    epochs = EpochEndListener(
+        folder=job.folder,
+        history=history,
+        epoch_at=job.epoch_at,
+        last_step=job.steps,
+        watch=watch,
+        evaluate=evaluate,
+        patience=job.patience,
+    )
     if is_chief:
         _prepare(job, resume_point)
     if start < job.steps and not epochs.is_exhausted:
         _fit(job, inputs, watch, epochs, start)
     step = start + watch.steps
     if not is_chief or stop():
-        return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history)
+        return Outcome(
+            step=step,
+            seconds=watch.seconds,
+            images_per_second=watch.images_per_second,
+            data_wait_share=watch.waiting,
+            history=history,
+        )
     epochs.catch_up(step)  # of a training that was through already
     trained, best = run_dir.find(job.folder), run_dir.load_best(job.folder)
     exported = serving.export(trained, job.folder, session_config(job.devices))
     saved_step = int(exported.name)
-    return Outcome(step, watch.seconds, watch.images_per_second, watch.waiting, history, best, exported, saved_step)
+    return Outcome(
+        step=step,
+        seconds=watch.seconds,
+        images_per_second=watch.images_per_second,
+        data_wait_share=watch.waiting,
+        history=history,
+        best=best,
+        saved_model=exported,
+        saved_step=saved_step,
+    )
 
 
 def measure(job: TrainingJob, seconds: float) -> float:
@@ -143,7 +179,9 @@ def measure(job: TrainingJob, seconds: float) -> float:
     def is_enough() -> bool:
         return watch.timed > 1 and watch.seconds >= seconds
 
-    watch = ThroughputHook(None, job.config.batch_size, 1, lambda loss, top1: None, is_enough)
+    watch = ThroughputHook(
+        folder=None, batch_size=job.config.batch_size, summary_steps=1, show=lambda loss, top1: None, stop=is_enough
+    )
     with tempfile.TemporaryDirectory() as scratch:
         estimator = _estimator(job, scratch, saves=False, model=_on_one_batch(job.config, job.devices.count))
         # A strategy takes no tensors. What it would copy to the device in each step is this number, not the batch.

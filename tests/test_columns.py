@@ -118,7 +118,20 @@ def test_columns_reach_a_model_function(shards: dict[str, Path], tmp_path: Path)
 
     def network(features: Any, labels: Any, mode: str) -> Any:
         seen.append({name: (tensor.dtype, tensor.shape.as_list()) for name, tensor in features.items()})
-        return model_fn(features, labels, mode, Params("lenet", ("a", "b", "c"), LENET, 0.01, 2, 1, Ablation()))
+        return model_fn(
+            features,
+            labels,
+            mode,
+            Params(
+                network="lenet",
+                classes=("a", "b", "c"),
+                recipe=LENET,
+                learning_rate=0.01,
+                steps=2,
+                steps_per_epoch=1,
+                variant=Ablation(),
+            ),
+        )
 
     inputs = ingest.input_fn(
         shards["lmdb"], batch_size=4, training=True, image_size=28, workers=0, fields=("key", "width")

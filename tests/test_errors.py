@@ -186,7 +186,14 @@ def test_a_bad_image_that_ends_a_build(tmp_path: Path, name: str, workers: int):
 
 
 def test_a_bad_image_of_an_unfinished_build_that_goes_on():
-    receipt = resumable.ShardReceipt(resumable.Shard("0", 1, 1, ""), [("a/2.JPEG", "empty file")], {}, True, True, 0)
+    receipt = resumable.ShardReceipt(
+        shard=resumable.Shard("0", 1, 1, ""),
+        quarantined=[("a/2.JPEG", "empty file")],
+        converted={},
+        has_color=True,
+        has_jpeg=True,
+        rotated=0,
+    )
     error = caught(lambda: resumable.check_none_bad([receipt]))
     assert (str(error), error.key) == ("a/2.JPEG: empty file", "a/2.JPEG")
 

@@ -15,20 +15,48 @@ from ingest.profiling.advice import Advice, Target
 
 RESULT = Profile(
     shards="/data/a-folder-whose-name-is-longer-than-any-telephone-is-wide/<b>&amp;</b>/shards/train",
-    format="tfrecord", encoding="keep", records=1_281_167, size_bytes=147_000_000_000, batch_size=256, image_size=224,
-    channels=3, workers=64, cores=64,
-    stages={"read": 5.1, "parse": 4.2, "crop": 1.3, "extract": 13.4, "decode": 12_671.5, "resize": 145.6, "batch": 2.7,
-            "ipc": 1.8, "disk read": 200.9},
-    disk_read_microseconds=200.9, fits_in_memory=False, feed_microseconds=12.3,
-    by_workers={1: 1100.0, 2: 2150.0, 64: 61_234.0}, ceiling=70_000.0,
+    format="tfrecord",
+    encoding="keep",
+    records=1_281_167,
+    size_bytes=147_000_000_000,
+    batch_size=256,
+    image_size=224,
+    channels=3,
+    workers=64,
+    cores=64,
+    stages={
+        "read": 5.1,
+        "parse": 4.2,
+        "crop": 1.3,
+        "extract": 13.4,
+        "decode": 12_671.5,
+        "resize": 145.6,
+        "batch": 2.7,
+        "ipc": 1.8,
+        "disk read": 200.9,
+    },
+    disk_read_microseconds=200.9,
+    fits_in_memory=False,
+    feed_microseconds=12.3,
+    by_workers={1: 1100.0, 2: 2150.0, 64: 61_234.0},
+    ceiling=70_000.0,
     against={"ingest": 2000.0, "naive": 288.0, "tf.data": 1204.0, "tensorpack": 718.0},
-    consumer=Consumer("training alexnet-two-tower", 61_000.0, 0.0), limit="decode",
+    consumer=Consumer("training alexnet-two-tower", 61_000.0, 0.0),
+    limit="decode",
     verdict="decode-bound: 61,234 images/s with 64 workers, 87% of what this CPU can decode",
-    advice=(Advice(None, "--encoding jpeg --resize 256", 150_000.0, 40_000_000_000, 149_000.5),
-            Advice(32, "--encoding raw --resize 256", 1_350_000.0, 260_000_000_000)),
+    advice=(
+        Advice(
+            workers=None,
+            packing="--encoding jpeg --resize 256",
+            predicted=150_000.0,
+            size_bytes=40_000_000_000,
+            measured=149_000.5,
+        ),
+        Advice(32, "--encoding raw --resize 256", 1_350_000.0, 260_000_000_000),
+    ),
     target=Target(2375.0, "ResNet-50, mixed precision and XLA, on an A100 40 GB", 3, {"--encoding raw": 1}),
     machine={"processor": "A Processor With A Very Long Name (R) (TM) CPU @ 2.00GHz", "cores": "64"},
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

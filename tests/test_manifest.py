@@ -13,7 +13,7 @@ MANIFEST = Manifest(
     version=1, format="lmdb", encoding="keep", resize=None, quality=None, channels=3, records=5, quarantined=1,
     converted={"PNG P": 2}, classes=("caf\u00e9", "n02119789"), seed=7,
     shards=(Shard("00000-of-00002.lmdb", 3, 100, "ab" * 32), Shard("00001-of-00002.lmdb", 2, 90, "cd" * 32)),
-    build=BuildConfig("ef" * 32, "lmdb", 2, "keep", None, None, 7),
+    build=BuildConfig(source="ef" * 32, format="lmdb", shards=2, encoding="keep", resize=None, quality=None, seed=7),
 )  # fmt: skip
 
 

@@ -111,7 +111,15 @@ RECIPE = TrainingRecipe(
 
 
 def params(name: str, classes: int, recipe: TrainingRecipe = RECIPE) -> Params:
-    return Params(name, tuple(map(str, range(classes))), recipe, 0.1, 100, 10, Ablation())
+    return Params(
+        network=name,
+        classes=tuple(map(str, range(classes))),
+        recipe=recipe,
+        learning_rate=0.1,
+        steps=100,
+        steps_per_epoch=10,
+        variant=Ablation(),
+    )
 
 
 PARAMS = params("resnet18", 5)
@@ -220,7 +228,15 @@ def pictures(photos: Path) -> np.ndarray:
 @pytest.mark.parametrize("pixel_range", ["standard", "255", "1"])
 def test_response_normalisation_spreads_as_on_the_papers_pixels(pictures: np.ndarray, pixel_range: str):
     """Krizhevsky et al. (2012): pixels of 0 to 255 less the mean (section 2), divided as in section 3.3."""
-    network = Params("alexnet-two-tower", ("a", "b"), RECIPE, 0.1, 1, 1, Ablation(pixel_range=pixel_range))
+    network = Params(
+        network="alexnet-two-tower",
+        classes=("a", "b"),
+        recipe=RECIPE,
+        learning_rate=0.1,
+        steps=1,
+        steps_per_epoch=1,
+        variant=Ablation(pixel_range=pixel_range),
+    )
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.set_random_seed(1)
         classifier.build(tf.constant(pictures), network, False)

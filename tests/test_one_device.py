@@ -78,8 +78,19 @@ def test_16_bits_are_off_unless_asked_for():
 
 def description(batch_size: int) -> RunConfig:
     return RunConfig(
-        "lenet", 28, 1, ("a", "b"), "", batch_size, batch_size, 0, "all", "sgd", False, Ablation()
-    )  # fmt: skip
+        model="lenet",
+        image_size=28,
+        channels=1,
+        classes=("a", "b"),
+        data="",
+        records=batch_size,
+        batch_size=batch_size,
+        seed=0,
+        tune="all",
+        optimizer="sgd",
+        mixed_precision=False,
+        variant=Ablation(),
+    )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +123,14 @@ def test_one_batch_is_trained_on_by_any_device(words: tuple[str, ...], environme
 
 def test_the_batch_is_where_the_network_is():
     """As the graph has it: no such device is needed for that."""
-    job = training.TrainingJob(description(8), NETWORKS["lenet"].recipe, 0.1, 10, Path(), Devices("GPU", 1))
+    job = training.TrainingJob(
+        config=description(8),
+        recipe=NETWORKS["lenet"].recipe,
+        learning_rate=0.1,
+        steps=10,
+        folder=Path(),
+        devices=Devices("GPU", 1),
+    )
     with tf.Graph().as_default(), tf.distribute.OneDeviceStrategy("/GPU:0").scope():
         model = training._on_one_batch(job.config, 1)
         train_mode = tf.estimator.ModeKeys.TRAIN

@@ -48,7 +48,14 @@ def cases(tmp_path_factory: pytest.TempPathFactory, shards: dict[str, Path]) -> 
         log = folder / f"{name}.log"
         finish(start(log, *words, "--model-dir", folder / f"{name}-run"), log)
         history = json.loads((folder / f"{name}-run" / "history.json").read_text())
-        found[name] = Case(words, batch_size, steps, read(log), weights(folder / f"{name}-run"), history)
+        found[name] = Case(
+            words=words,
+            batch_size=batch_size,
+            steps=steps,
+            log=read(log),
+            weights=weights(folder / f"{name}-run"),
+            history=history,
+        )
     return found
 
 

@@ -125,8 +125,12 @@ def test_a_loss_that_is_no_number_is_neither_saved_nor_evaluated(shards: Path, t
 
 def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path):
     """The loss is that of the weights before a step: it may be fine when they are not any more."""
-    watch = hooks.ThroughputHook(None, 1, 1, lambda loss, top1: None, lambda: False)
-    epochs = hooks.EpochEndListener(tmp_path, [], lambda step: step, 1, watch, None, None)
+    watch = hooks.ThroughputHook(
+        folder=None, batch_size=1, summary_steps=1, show=lambda loss, top1: None, stop=lambda: False
+    )
+    epochs = hooks.EpochEndListener(
+        folder=tmp_path, history=[], epoch_at=lambda step: step, last_step=1, watch=watch, evaluate=None, patience=None
+    )
     with tf.Graph().as_default():
         step, weight = tf.train.create_global_step(), tf.get_variable("weight", initializer=1.0, trainable=False)
         both = tf.group(tf.assign_add(step, 1), tf.assign(weight, math.nan))
@@ -142,9 +146,19 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path):
 def test_a_loss_of_evaluation_that_is_no_number_makes_no_best(two_epochs: Path, tmp_path: Path):
     folder = shutil.copytree(two_epochs, tmp_path / "run")
     shutil.rmtree(folder / "best")
-    watch = hooks.ThroughputHook(None, 1, 1, lambda loss, top1: None, lambda: False)
+    watch = hooks.ThroughputHook(
+        folder=None, batch_size=1, summary_steps=1, show=lambda loss, top1: None, stop=lambda: False
+    )
     metrics = {"cross_entropy": math.nan, "top1": 0.9, "top5": 1.0}
-    epochs = hooks.EpochEndListener(folder, [], lambda step: step / 4, 8, watch, lambda checkpoint: metrics, None)
+    epochs = hooks.EpochEndListener(
+        folder=folder,
+        history=[],
+        epoch_at=lambda step: step / 4,
+        last_step=8,
+        watch=watch,
+        evaluate=lambda checkpoint: metrics,
+        patience=None,
+    )
     epochs.catch_up(8)
     assert run_dir.load_history(folder, 8) == [
         {"step": 8, "epoch": 2.0, "loss": None, "top1": None, "eval_loss": None, "eval_top1": 0.9, "eval_top5": 1.0}
@@ -296,7 +310,9 @@ def test_a_learning_rate_is_compared_with_that_of_the_same_step(tmp_path: Path):
         recorded: dict[str, float], start: int, peak: float = 0.1, steps: int = 90
     ) -> tuple[float, float] | None:
         (tmp_path / "history.json").write_text(json.dumps([{"step": 30, "epoch": 3.0, **recorded}]))
-        job = training.TrainingJob(None, RESNET, peak, steps, tmp_path, Devices("CPU", 1))
+        job = training.TrainingJob(
+            config=None, recipe=RESNET, learning_rate=peak, steps=steps, folder=tmp_path, devices=Devices("CPU", 1)
+        )
         return training.change_of_rate(job, start)
 
     before = {"learning_rate": float(np.float32(RESNET.rate(29, 90, 0.1)))}

@@ -212,5 +212,8 @@ def test_training_on_damaged_data_names_shard_record_byte_and_key(copy: Path):
 
 
 def test_a_damage_reads_well():
-    assert str(Corruption("a.lmdb", 3, 17, "n01/x.JPEG", "gone")) == "a.lmdb, record 3, byte 17, key 'n01/x.JPEG': gone"
-    assert str(Corruption("a.lmdb", None, None, None, "gone")) == "a.lmdb: gone"
+    assert (
+        str(Corruption(file="a.lmdb", record=3, byte=17, key="n01/x.JPEG", problem="gone"))
+        == "a.lmdb, record 3, byte 17, key 'n01/x.JPEG': gone"
+    )
+    assert str(Corruption(file="a.lmdb", problem="gone")) == "a.lmdb: gone"

@@ -97,7 +97,7 @@ def _snapshot(data: memoryview, offset: int) -> _Snapshot:
         raise RecordError("the file is cut short: it is no LMDB") from error
     if magic != _MAGIC or page_bytes != mmap.PAGESIZE:
         raise RecordError(f"byte {offset}: the header is damaged, or the file is no LMDB of this machine's page size")
-    return _Snapshot(page_bytes, depth, records, root, number)
+    return _Snapshot(page_bytes=page_bytes, depth=depth, records=records, root=root, number=number)
 
 
 def _locations(data: memoryview) -> tuple[_Snapshot, np.ndarray]:

@@ -177,18 +177,18 @@ def read_header(data: bytes) -> Header:
     if frame.marker < _FIRST_ARITHMETIC and len(data) < _least_bytes(height, width, components):
         raise BadSampleError(f"{width} x {height} pixels cannot be in {len(data)} bytes")
     return Header(
-        frame.marker,
-        body[0],
-        height,
-        width,
-        components,
-        has_jfif,
-        adobe,
-        adobe_offset,
-        exif,
-        has_restarts,
-        scan_channels,
-        scan,
+        frame=frame.marker,
+        precision=body[0],
+        height=height,
+        width=width,
+        components=components,
+        has_jfif=has_jfif,
+        adobe=adobe,
+        adobe_offset=adobe_offset,
+        exif=exif,
+        has_restarts=has_restarts,
+        scan_channels=scan_channels,
+        scan=scan,
     )
 
 

@@ -129,7 +129,9 @@ def read_pixels(data: bytes, short_side: int = 0) -> Pixels:
     except BadSampleError:
         data, ending = _cleaned(data, header) or (whole, ending or _STRAY)
         pixels = _decode(data, header, short_side, decode)
-    return Pixels(pixels, header.height, header.width, _name(kind, ending), turn)
+    return Pixels(
+        values=pixels, height=header.height, width=header.width, converted=_name(kind, ending), orientation=turn
+    )
 
 
 def encode_pixels(pixels: np.ndarray, quality: int, subsampling: str) -> NormalizedJpeg:
@@ -212,7 +214,15 @@ def _checked(data: bytes, header: Header) -> bytes:
 
 def _prepared(encoded: bytes, segments: bytes, header: Header, converted: str | None) -> NormalizedJpeg:
     turn = read_orientation(header.exif)
-    return NormalizedJpeg(encoded, segments, header.height, header.width, header.channels, converted, turn)
+    return NormalizedJpeg(
+        encoded=encoded,
+        segments=segments,
+        height=header.height,
+        width=header.width,
+        channels=header.channels,
+        converted=converted,
+        orientation=turn,
+    )
 
 
 def _is_huffman(header: Header) -> bool:

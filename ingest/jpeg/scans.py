@@ -66,7 +66,7 @@ def read_scan(payload: bytes, header: Header) -> Scan:
     first, last, bits = payload[-3:]
     if header.frame not in PROGRESSIVE:
         first, last, bits = 0, 63, 0  # what sequential scans say here has no meaning
-    return Scan(np.array(members, np.int64), first, last, bits >> 4, bits & 15)
+    return Scan(members=np.array(members, np.int64), first=first, last=last, high=bits >> 4, low=bits & 15)
 
 
 class Coverage:

@@ -133,7 +133,14 @@ def _of_pixels(image: jpeg.Pixels, options: BuildOptions, is_raw: bool) -> _Enco
     if is_rotated and options.exif_orientation == "apply":
         pixels, converted = jpeg.turned(pixels, image.orientation), f"{converted or 'JPEG'} rotated by EXIF"
     if is_raw:
-        return _Encoded(pixels.tobytes(), b"", RAW, pixels.shape, converted, is_rotated)
+        return _Encoded(
+            encoded=pixels.tobytes(),
+            segments=b"",
+            format=RAW,
+            shape=pixels.shape,
+            converted=converted,
+            is_rotated=is_rotated,
+        )
     how = (options.quality, "4:2:0") if options.encoding == "jpeg" else (jpeg.CONVERSION_QUALITY, "4:4:4")
     return _of_jpeg(jpeg.encode_pixels(pixels, *how), converted, image.orientation)
 
@@ -146,7 +153,14 @@ def _size(image: jpeg.Pixels, short_side: int) -> tuple[int, int]:
 
 def _of_jpeg(file: jpeg.NormalizedJpeg, converted: str | None, orientation: int) -> _Encoded:
     shape = file.height, file.width, file.channels
-    return _Encoded(file.encoded, file.segments, JPEG, shape, converted, orientation != jpeg.AS_STORED)
+    return _Encoded(
+        encoded=file.encoded,
+        segments=file.segments,
+        format=JPEG,
+        shape=shape,
+        converted=converted,
+        is_rotated=orientation != jpeg.AS_STORED,
+    )
 
 
 @dataclass
@@ -173,7 +187,14 @@ class Packer:
         written = formats.write(self._options.format, path, self._payloads(task.entries, report, packed))
         shard = Shard(task.name, len(task.entries) - len(packed.quarantined), *written)
         has_color, has_jpeg = 3 in packed.seen, JPEG in packed.seen
-        return ShardReceipt(shard, packed.quarantined, dict(packed.converted), has_color, has_jpeg, packed.rotated)
+        return ShardReceipt(
+            shard=shard,
+            quarantined=packed.quarantined,
+            converted=dict(packed.converted),
+            has_color=has_color,
+            has_jpeg=has_jpeg,
+            rotated=packed.rotated,
+        )
 
     def size_bytes(self, entry: Entry) -> int:
         """Of an entry's record; 0 where there is none, for whatever reason: that will show in its turn."""

@@ -170,7 +170,7 @@ def _read(idx: _Idx) -> np.ndarray:
     if len(data) != size_bytes or has_more:
         amount = "more than" if has_more else f"{len(data)} of"
         raise SourceError(
-            f"{idx.path}: {amount} its {size_bytes} bytes of data are amount: fetch it again", path=idx.path
+            f"{idx.path}: {amount} its {size_bytes} bytes of data are there: fetch it again", path=idx.path
         )
     return np.frombuffer(data, np.uint8).reshape(idx.shape)
 

@@ -360,7 +360,7 @@ def _read_labels(text: _Text) -> Listing:
         labels.append(fields[0].strip())
     _check_labels_are_not_rows(text, lines, labels)
     classes, numbers = _labelled(text, lines, labels)
-    return Listing(classes, lines, numbers, None, [])
+    return Listing(classes=classes, lines=lines, labels=numbers, files=None, missing=[])
 
 
 def _check_labels_are_not_rows(text: _Text, lines: Sequence[int], labels: list[str]) -> None:
@@ -432,7 +432,13 @@ def _read_rows(text: _Text, delimiter: str) -> Listing:
     if may_be_header and (0 < len(missing) < len(named) or first[columns.label].strip() in table.labels):
         text.fail(first_line, f"{short(first[path])} is no file in {files.location}, and may be a header: {_UNCLEAR}")
     classes, labels = _labelled(text, table.lines, table.labels)
-    return Listing(_with_names(text, table, classes, labels), table.lines, labels, named, missing)
+    return Listing(
+        classes=_with_names(text, table, classes, labels),
+        lines=table.lines,
+        labels=labels,
+        files=named,
+        missing=missing,
+    )
 
 
 def _path_column(rows: list[list[str]], files: FileLookup) -> int:
@@ -495,7 +501,7 @@ def _columns(text: _Text, line: int, rows: list[list[str]], path: int, has_heade
 
 def _table(text: _Text, delimiter: str, columns: _Columns, *, width: int, skip: int) -> _Rows:
     """All rows but the first ``skip``. Raises SourceError where one has no path, no label, or more than ``width``."""
-    table = _Rows(array("q"), [], [], [], [])
+    table = _Rows(lines=array("q"), paths=[], labels=[], names=[], numbers=[])
     copies: dict[str, str] = {}  # of each label and name one
     for line, fields in islice(text.records(delimiter), skip, None):
         if len(fields) > width and len(fields := _trimmed(fields)) > width:

@@ -113,7 +113,13 @@ def open_source(path: Path) -> Source | None:
         Entry(key, label, (*location, i)) for i, (key, label, location) in enumerate(zip(keys, labels, locations))
     )
     beside = count_beside(path, files, "not parquet") if path not in files else {}
-    return Source(classes, entries, RowReader(files), lambda scratch: _stage(files, len(rows), scratch), beside)
+    return Source(
+        classes=classes,
+        entries=entries,
+        read=RowReader(files),
+        stage=lambda scratch: _stage(files, len(rows), scratch),
+        passed_over=beside,
+    )
 
 
 class _Table(NamedTuple):

@@ -176,7 +176,11 @@ def _archives_in(folder: Path) -> _Archives | None:
         faults[path] = SOUND if _is_named_tar(path.name) else _NO_TAR
     faults |= {file: _HIDDEN for path in hidden for file in _files_in(path)}
     above = len(folder.parts)
-    strays = [Member("/".join(path.parts[above:]), 0, 0, 0, fault, False) for path, fault in faults.items() if fault]
+    strays = [
+        Member(name="/".join(path.parts[above:]), archive=0, offset=0, size_bytes=0, fault=fault, is_tar=False)
+        for path, fault in faults.items()
+        if fault
+    ]
     passed_over = Counter(rule for path, rule in rules.items() if rule for _ in _files_in(path))
     return _Archives(tuple(path for path, fault in faults.items() if not fault), strays, passed_over)
 

@@ -141,7 +141,9 @@ def _member(
     name = _name(block, fields)
     fault = _fault(kind, name, size, is_sparse="sparse" in fields)
     is_tar = content_bytes >= BLOCK_BYTES and is_header(block[BLOCK_BYTES:])
-    return Member(name, archive, offset, content_bytes, fault, is_tar), offset + _padded(content_bytes)
+    return Member(
+        name=name, archive=archive, offset=offset, size_bytes=content_bytes, fault=fault, is_tar=is_tar
+    ), offset + _padded(content_bytes)
 
 
 def _size(header: bytes, fields: dict[str, bytes]) -> int | None:

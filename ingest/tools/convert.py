@@ -44,7 +44,14 @@ class _Copier:
         path = self._folder / task.name
         written = formats.write(self._format, path, map(self._dataset.payload, task.records))
         report(task.images)
-        return ShardReceipt(Shard(task.name, task.images, *written), [], {}, False, False, 0)
+        return ShardReceipt(
+            shard=Shard(task.name, task.images, *written),
+            quarantined=[],
+            converted={},
+            has_color=False,
+            has_jpeg=False,
+            rotated=0,
+        )
 
 
 def convert(shards: str | Path, out: str | Path, *, format: str, workers: int | None = None) -> Manifest:

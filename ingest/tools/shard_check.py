@@ -27,10 +27,10 @@ class Corruption(NamedTuple):
     """What is wrong with a file; in which record (from 0), of what key, and from which byte on, where that is known."""
 
     file: str
-    record: int | None
-    byte: int | None
-    key: str | None
     problem: str
+    record: int | None = None
+    byte: int | None = None
+    key: str | None = None
 
     def __str__(self) -> str:
         location = [
@@ -62,19 +62,19 @@ def check_head(folder: Path) -> Iterator[Corruption]:
         if isinstance(content, Corruption):
             yield content
         elif content and not manifest.is_as_written(folder / name):
-            yield Corruption(name, None, None, None, "its bytes are not those of its content")
+            yield Corruption(file=name, problem="its bytes are not those of its content")
     if isinstance(dataset_manifest, Manifest):
         if not dataset_manifest.records:
-            yield Corruption(manifest.NAME, None, None, None, "the dataset has no records")
+            yield Corruption(file=manifest.NAME, problem="the dataset has no records")
         if dataset_manifest.build and not isinstance(config, Corruption) and config != dataset_manifest.build:
-            yield Corruption(manifest.BUILD_NAME, None, None, None, "missing, or not what the manifest says")
+            yield Corruption(file=manifest.BUILD_NAME, problem="missing, or not what the manifest says")
         try:
             quarantined = quarantine.count_quarantined(folder)
             problem = f"{quarantined} lines, its manifest says {dataset_manifest.quarantined}"
         except RecordError as error:
             quarantined, problem = -1, str(error)
         if quarantined != dataset_manifest.quarantined:
-            yield Corruption(quarantine.QUARANTINE, None, None, None, problem)
+            yield Corruption(file=quarantine.QUARANTINE, problem=problem)
 
 
 def _attempt(
@@ -85,7 +85,7 @@ def _attempt(
     except ManifestError as error:
         if not any(exists(folder / name) for name in (manifest.NAME, manifest.BUILD_NAME)):
             raise
-        return Corruption(name, None, None, None, str(error) if exists(folder / name) else "missing")
+        return Corruption(file=name, problem=str(error) if exists(folder / name) else "missing")
 
 
 def exists(path: Path) -> bool:
@@ -136,7 +136,7 @@ class ShardChecker:
             with self._local(shard) as path:
                 corruptions = self._check(path, shard)
         except OSError as error:
-            corruptions = [Corruption(shard.name, None, None, None, f"cannot be read ({error.strerror or error})")]
+            corruptions = [Corruption(file=shard.name, problem=f"cannot be read ({error.strerror or error})")]
         report(shard.records)
         return corruptions
 
@@ -156,7 +156,7 @@ class ShardChecker:
         corruptions = [self._named(path, fault) for fault in self._faults(path, shard)]
         if formats.load_index(path, path.stat().st_size) is None:
             name = formats.index_path(path).name
-            corruptions.append(Corruption(name, None, None, None, "missing or damaged, or its shard is cut short"))
+            corruptions.append(Corruption(file=name, problem="missing or damaged, or its shard is cut short"))
         return corruptions if corruptions or not self._decode else list(self._undecodable(path))
 
     def _faults(self, path: Path, shard: Shard) -> list[formats.ShardFault]:
@@ -193,7 +193,7 @@ class ShardChecker:
         if fault.record is not None and index is not None and fault.record < len(index):
             offset, size_bytes, _ = index[fault.record].item()
             key = try_read_key(formats.mapped(path)[offset : offset + size_bytes])
-        return Corruption(path.name, fault.record, fault.byte, key, fault.problem)
+        return Corruption(file=path.name, record=fault.record, byte=fault.byte, key=key, problem=fault.problem)
 
     def _undecodable(self, path: Path) -> Iterator[Corruption]:
         shard = formats.open(self._format, path)
@@ -202,7 +202,13 @@ class ShardChecker:
             try:
                 self._show(parse(payload))
             except (RecordError, BadSampleError) as error:
-                yield Corruption(path.name, i, shard.location(i).offset, try_read_key(payload), str(error))
+                yield Corruption(
+                    file=path.name,
+                    record=i,
+                    byte=shard.location(i).offset,
+                    key=try_read_key(payload),
+                    problem=str(error),
+                )
 
     def _show(self, record: Record) -> None:
         """Decode all of a record, in the way in which the loader decodes a part of it."""

@@ -91,7 +91,7 @@ def _check_finished(folder: Path) -> None:
     present = wanted & set(paths.list_dir(folder))
     if present < wanted:
         raise ManifestError(
-            f"{folder}: an unfinished build, of {len(wanted):,} shards {len(present):,} are present: "
+            f"{folder}: an unfinished build, of {len(wanted):,} shards {len(present):,} are there: "
             "give the same 'ingest build-shards' command again, and it goes on",
             path=folder,
         )
