@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from crc32c import crc32c
 from support.images import files_of
 from support.web import Web, serving
 
@@ -198,7 +199,7 @@ def test_a_remote_record_that_is_not_where_the_index_says_is_refused(
     index["size"][1] += 100
     for i in (0, 1):
         offset, size, _ = index[i].tolist()
-        index["crc"][i] = formats.crc32c(data[offset : offset + size])
+        index["crc"][i] = crc32c(data[offset : offset + size])
     write_index(path, index)
     with pytest.raises(RecordError, match=r"00000-of-00005.tfrecord, record 0, .*do not match their checksum"):
         keys(served.url)

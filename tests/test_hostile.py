@@ -26,7 +26,7 @@ from ingest.dataset import manifest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, ManifestError, RecordError, WorkerError
 from ingest.loading.loader import _collect, iter_batches
-from ingest.loading.options import LoaderOptions
+from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.record import Record, _field_at, _varint, parse, serialize
 from ingest.tools import contact_sheet, inspection
 from ingest.tools.convert import convert
@@ -70,7 +70,7 @@ def refused(folder: Path, says: str, record: int | None = 1) -> None:
             folder
         )
     with pytest.raises(IngestError):
-        contact_sheet.draw(Dataset(folder))
+        contact_sheet.draw(Dataset(folder), TransformOptions())
     damages = verify(folder, decode=True, workers=0).damages
     assert [damage.record for damage in damages] == [record]
     assert says in str(damages[0])
@@ -495,7 +495,7 @@ import sys
 from pathlib import Path
 import ingest
 from ingest.loading.loader import iter_batches
-from ingest.loading.options import LoaderOptions
+from ingest.loading.options import LoaderOptions, TransformOptions
 folder, workers = Path(sys.argv[1]), int(sys.argv[2])
 stream = iter_batches(folder, LoaderOptions(batch_size=4, training=True, image_size=32, workers=workers))
 next(stream)

@@ -99,7 +99,7 @@ def test_what_slows_the_codec_down_too_is_not_the_hand_off():
         ),
         (
             ("ipc", 1000.0, 8, 0.25, 4, True),
-            "hand-off-bound: 1,000 images/s with 8 workers, 25% of what this CPU can decode",
+            "ipc-bound: 1,000 images/s with 8 workers, 25% of what this CPU can decode",
         ),
         (
             ("decode", 3000.0, 2, 1.43, 2, True),

@@ -12,15 +12,12 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TextIO
 
 import train
 from ingest.adapters import tensorflow
 from ingest.loading import loader
 from models import hooks
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 
 def main() -> int:

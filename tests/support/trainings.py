@@ -57,7 +57,7 @@ def start(log: Path, *words: object, **environment: str) -> subprocess.Popen[byt
     with open(log.with_suffix(".err"), "ab") as errors:
         return subprocess.Popen(
             [sys.executable, str(DRIVER), *map(str, words)],
-            env={**os.environ, "LOG": str(log), **environment},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "LOG": str(log), **environment},
             stdout=subprocess.DEVNULL,
             stderr=errors,
             start_new_session=True,
