@@ -114,7 +114,7 @@ _MISSING = -1
 
 _BY_KEY = sorted(range(len(FIELDS)), key=lambda i: FIELDS[i].key)
 _KINDS = tuple(field.kind for field in FIELDS)
-_DEFAULTS = tuple(Record._field_defaults.get(field.name) for field in FIELDS)
+_DEFAULTS = [(i, Record._field_defaults[field.name]) for i, field in enumerate(FIELDS) if field.is_optional]
 
 
 def serialize(record: Record) -> bytes:
@@ -135,16 +135,15 @@ def parse(payload: Buffer) -> Record:
     extents = _find_fields(np.frombuffer(view, np.uint8)).tolist()
     if not extents:
         raise RecordError("the payload is not a tf.train.Example of an image")
-    return Record._make([_value(view, *item) for item in zip(extents, _KINDS, _DEFAULTS)])
-
-
-def _value(view: memoryview, extent: list[int], kind: type, default: Any) -> Any:
-    start, end = extent
-    if end == _MISSING:
-        return default
-    if kind is int:
-        return start
-    return str(view[start:end], "utf-8", "surrogateescape") if kind is str else view[start:end]
+    # Without a function for each value: this is done for every image of a stream.
+    values = [
+        start if kind is int else str(view[start:end], "utf-8", "surrogateescape") if kind is str else view[start:end]
+        for kind, (start, end) in zip(_KINDS, extents)
+    ]
+    for i, default in _DEFAULTS:
+        if extents[i][1] == _MISSING:
+            values[i] = default
+    return Record._make(values)
 
 
 def try_read_key(payload: Buffer) -> str | None:

@@ -126,23 +126,22 @@ def _fill(
     dataset: Dataset, options: LoaderOptions, batch: list[BatchPart], arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """Write the columns of ``batch`` into ``arrays``; gives those that are text."""
-    images = arrays["images"]
-    others = [(COLUMNS[name], arrays[name]) for name in arrays if name != "images"]
+    images, labels = arrays["images"], arrays["labels"]
     text = {name: np.empty(_size(batch), object) for name in options.fields if name not in arrays}
-    others += [(COLUMNS[name], array) for name, array in text.items()]
+    others = [(COLUMNS[name].value, {**arrays, **text}[name]) for name in options.fields]
     position = 0
     for span, numbers in batch:
         uniforms = sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
         for i, number in enumerate(numbers):
             record = dataset[number]
-            row = Row(record, number)
             try:
                 if options.training:
                     transforms.train_transform(record, uniforms[i], images[position], options)
                 else:
                     transforms.eval_transform(record, images[position])
-                for column, array in others:
-                    array[position] = column.value(row)
+                labels[position] = record.label
+                for value, array in others:
+                    array[position] = value(Row(record, number))
             except Exception as error:  # of ours, or of the decoder or the resize
                 raise dataset.describe(number, error) from error
             position += 1
