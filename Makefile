@@ -1,6 +1,7 @@
 # make install a Python environment in .venv; the others do it, too
 # make demo     photographs -> shards -> profile -> two networks that learn
 # make test     the tests
+# make test-fast  those that take little time, in under two minutes
 # make stress   the tests of damage, kills, mutated images and datasets again, by the thousand, and of lost hosts
 # make lint     ruff and mypy
 # make docs-check  every command and every Python block of README.md, docs and benchmarks, on a few pictures
@@ -14,7 +15,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test stress lint docs-check bench mnist-questions clean
+.PHONY: install demo test test-fast stress lint docs-check bench mnist-questions clean
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -44,6 +45,9 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED)
+	$(BIN)/python -m pytest -m "not slow"
 
 stress: $(INSTALLED)
 	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 INGEST_DATASETS=500 INGEST_RESUMES=12 \

@@ -25,6 +25,8 @@ from ingest.dataset.dataset import Dataset
 from ingest.errors import ManifestError, OptionError, RecordError
 from ingest.loading.options import LoaderOptions
 
+pytestmark = pytest.mark.slow
+
 TRAINING = LoaderOptions(batch_size=7, training=True, image_size=48, workers=2)
 EVALUATION = LoaderOptions(batch_size=7, training=False, image_size=48, workers=2)
 

@@ -29,6 +29,8 @@ from ingest.record import Record, Sample
 from ingest.sources.base import Entry
 from ingest.sources.detect import open_source
 
+pytestmark = pytest.mark.slow
+
 GOOD = {
     "a/plain.JPEG": image_bytes("JPEG"),
     "a/really a PNG.JPEG": image_bytes("PNG"),

@@ -24,6 +24,8 @@ from ingest.dataset import cache, manifest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, OptionError, OutputError, RecordError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

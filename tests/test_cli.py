@@ -15,6 +15,8 @@ from support.images import image_bytes, put
 
 from ingest.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 def ingest(*words: object) -> int:
     """Run the command here; argparse's exits count, too."""

@@ -13,6 +13,8 @@ from ingest import formats
 from ingest.errors import OptionError, OutputError, RecordError, WorkerError
 from ingest.tools.convert import convert
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("workers", [0, 2])

@@ -17,6 +17,8 @@ from support.processes import wait_for
 import ingest
 from ingest.errors import BadSampleError
 
+pytestmark = pytest.mark.slow
+
 
 class Cluster:
     """A scheduler and two workers on this machine."""

@@ -13,6 +13,8 @@ from ingest.errors import ManifestError, OptionError
 from ingest.loading.loader import iter_batches
 from ingest.loading.options import LoaderOptions
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = {"batch_size": 7, "image_size": 48, "workers": 0}
 
 

@@ -16,6 +16,8 @@ from support.trainings import finish, one_line, read, start, train
 
 from models import devices
 
+pytestmark = pytest.mark.slow
+
 STEPS = 50
 
 

@@ -15,6 +15,8 @@ import ingest
 from ingest.dataset.dataset import Dataset
 from ingest.sampler import epoch_order
 
+pytestmark = pytest.mark.slow
+
 # An epoch of 36 records is 4 whole batches, or 4 and a half.
 WHOLE, BROKEN = 9, 8
 

@@ -40,6 +40,8 @@ from ingest.system import paths, worker_pool
 from ingest.tools.convert import convert
 from models import ModelError
 
+pytestmark = pytest.mark.slow
+
 
 def tree(kind: type[IngestError]) -> Iterator[type[IngestError]]:
     yield kind

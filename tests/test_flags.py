@@ -16,6 +16,8 @@ from support.trainings import one_line, said, train
 
 import ingest
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = "variables/variables.data-00000-of-00001"
 
 

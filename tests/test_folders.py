@@ -23,6 +23,8 @@ from ingest.sources.base import NO_CLASS
 from ingest.sources.detect import open_source
 from ingest.tools.inspection import inspect, text
 
+pytestmark = pytest.mark.slow
+
 JPEG = image_bytes("JPEG", size=(16, 16))
 
 JUNK = {

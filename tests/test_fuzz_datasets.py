@@ -8,6 +8,8 @@ import os
 import pytest
 from support.fuzzing import COUNT, tried
 
+pytestmark = pytest.mark.slow
+
 DATASETS = int(os.environ.get("INGEST_DATASETS", "40"))
 """Mutated datasets; `make stress` has more, and reads each with workers, too."""
 

@@ -16,6 +16,8 @@ from support.fuzz_jpegs import ENCODINGS
 from support.fuzzing import COUNT, tried
 from support.jpeg_kinds import scan_bomb
 
+pytestmark = pytest.mark.slow
+
 UNCOMPILED = COUNT // 20
 """Those of them that are tried again without compilation, which takes a hundred times as long."""
 

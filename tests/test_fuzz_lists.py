@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from support.fuzz_lists import originals
 from support.fuzzing import tried
+
+pytestmark = pytest.mark.slow
 
 
 def test_mutated_lists_are_read_whole_or_refused():

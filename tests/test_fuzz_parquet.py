@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.fuzz_parquet import originals
 from support.fuzzing import tried
 
 from ingest.sources.detect import open_source
+
+pytestmark = pytest.mark.slow
 
 
 def test_mutated_parquet_files_are_read_or_refused():

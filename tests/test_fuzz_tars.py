@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from support.fuzzing import tried
+
+pytestmark = pytest.mark.slow
 
 
 def test_mutated_tars_are_read_or_refused():

@@ -32,6 +32,8 @@ from ingest.tools import contact_sheet, inspection
 from ingest.tools.convert import convert
 from ingest.tools.verify import verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

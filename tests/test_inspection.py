@@ -16,6 +16,8 @@ from ingest.dataset.manifest import Shard
 from ingest.errors import ManifestError, RecordError
 from ingest.tools.inspection import Inspection, inspect, text
 
+pytestmark = pytest.mark.slow
+
 ONE, TWO, THREE = (image_bytes("JPEG", size=size) for size in ((60, 40), (80, 50), (100, 90)))
 
 

@@ -65,6 +65,7 @@ def test_each_epoch_holds_each_record_once(numbered: dict[str, Path], name: str,
     assert seen == keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_batches_are_the_same_across_formats_workers_and_runs(shards: dict[str, Path], training: bool):
     expected = content(stream(shards["tfrecord"], training=training))

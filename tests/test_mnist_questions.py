@@ -18,6 +18,8 @@ from support.sources import idx
 import ingest
 from ingest.errors import IngestError, SourceError
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "mnist_questions.py"
 
 

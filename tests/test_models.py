@@ -13,6 +13,8 @@ from models import NETWORKS, classifier, summary
 from models.classifier import Params
 from models.recipes import Ablation, TrainingRecipe
 
+pytestmark = pytest.mark.slow
+
 # Trainable parameters, of the data that each network was published for.
 PARAMETERS = {
     "lenet": 61_706,

@@ -17,6 +17,8 @@ from models.devices import Devices
 from models.recipes import Ablation
 from models.run_dir import RunConfig
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30
 HALF_PRECISION = {
     "auto_mixed_precision",

@@ -126,6 +126,7 @@ def test_an_option_arrives_in_training(shards: dict[str, Path], tmp_path: Path, 
     assert getattr(inputs._flow.options, name) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_an_option_arrives_in_every_stream_of_a_profile(
     shards: dict[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, capsys: pytest.CaptureFixture[str]

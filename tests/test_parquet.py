@@ -24,6 +24,8 @@ from ingest.errors import BadSampleError, SourceError
 from ingest.sources.base import NO_CLASS, Source
 from ingest.sources.detect import open_source
 
+pytestmark = pytest.mark.slow
+
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 JPEG = image_bytes("JPEG", size=(16, 16))
 

@@ -49,6 +49,8 @@ from ingest.profiling.profile import profile
 from ingest.profiling.repack import Packing, repack
 from ingest.record import parse, serialize
 
+pytestmark = pytest.mark.slow
+
 STAGES = {"read": 5.0, "parse": 4.0, "crop": 1.0, "extract": 13.0, "decode": 671.0, "resize": 145.0, "batch": 2.0,
           "ipc": 1.0}  # fmt: skip
 

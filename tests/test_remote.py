@@ -21,6 +21,8 @@ from ingest.errors import OptionError, OutputError, RecordError
 from ingest.system import paths
 from ingest.tools.verify import verify
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:

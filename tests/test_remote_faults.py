@@ -19,6 +19,8 @@ from ingest.errors import IngestError, OptionError, RecordError, RemoteError
 from ingest.system import paths
 from ingest.tools.verify import verify
 
+pytestmark = pytest.mark.slow
+
 FAULTS = {
     web.hang: "no answer, or next to none, within 0.6 s, 6 times",
     web.fail: "HTTP 503 Service Unavailable, 6 times",

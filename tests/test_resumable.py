@@ -20,6 +20,8 @@ from ingest.dataset import manifest
 from ingest.errors import BadSampleError, OutputError, SourceError, WorkerError
 from ingest.system import atomic
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("INGEST_KILLS", "4"))
 """Builds that are killed, of each format; `make stress` has more."""
 

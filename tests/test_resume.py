@@ -19,6 +19,8 @@ from support.trainings import Log, Weights, finish, read, start, weights
 
 import ingest
 
+pytestmark = pytest.mark.slow
+
 
 class Case(NamedTuple):
     """A training, what it wrote down undisturbed, and what it ended with."""

@@ -26,6 +26,8 @@ from models import ModelError, hooks, run_dir, training
 from models.devices import Devices
 from models.recipes import LENET, RESNET
 
+pytestmark = pytest.mark.slow
+
 STEPS_PER_EPOCH = 4
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support.images import image_bytes, put
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 FORMAT = '''

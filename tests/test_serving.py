@@ -25,6 +25,8 @@ from ingest.jpeg import encode
 from ingest.loading.transforms import preprocess_file
 from models import run_dir, serving
 
+pytestmark = pytest.mark.slow
+
 
 class Run(NamedTuple):
     """A training: its folder and history; the shards, and the JPEG files of them by key."""

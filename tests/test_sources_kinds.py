@@ -27,6 +27,8 @@ from ingest.errors import BadSampleError, SourceError
 from ingest.sources.base import NO_CLASS, Entry, Source
 from ingest.sources.detect import open_source
 
+pytestmark = pytest.mark.slow
+
 
 def as_folder(photos: dict[str, bytes], root: Path) -> Path:
     return put(root, photos)

@@ -11,6 +11,8 @@ from ingest.errors import OptionError, OutputError
 from ingest.jpeg import read_header
 from ingest.tools.synthesize import FILE_BYTES, PATTERNS, SIDES, SynthOptions, picture, synthesize
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_layout_is_imagenets(photos: Path):
     found = sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*") if path.is_file())

@@ -26,6 +26,8 @@ from ingest.errors import BadSampleError, SourceError
 from ingest.sources.base import NO_CLASS, Source
 from ingest.sources.detect import open_source
 
+pytestmark = pytest.mark.slow
+
 LINK = "a link, not a regular file"
 NO_FILE = "a device, a pipe or a sparse file, not a regular file"
 OUTSIDE = "a name that leads out of the archive"

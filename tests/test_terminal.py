@@ -23,6 +23,8 @@ from ingest.system import paths, progress, terminal
 from ingest.tools.synthesize import SynthOptions, synthesize
 from ingest.tools.verify import verify
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 # Escape sequences of one byte and of two, bells, line breaks of all kinds, marks of direction, what is no text.

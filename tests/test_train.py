@@ -17,6 +17,8 @@ from support.images import put
 from support.processes import processes_of, wait_until
 from support.trainings import ROOT, one_line, train
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_network_learns_is_evaluated_and_goes_on(digits: Path, tmp_path: Path):
     words = ("--model", "lenet", "--data", digits, "--eval-data", digits, "--model-dir", tmp_path / "run")

@@ -14,6 +14,8 @@ from support.trainings import COLOURS, coloured, digit, extracted, one_line, tra
 
 import ingest
 
+pytestmark = pytest.mark.slow
+
 Values = dict[str, np.ndarray]
 
 

@@ -20,6 +20,8 @@ from ingest.record import parse, serialize
 from ingest.tools.shard_check import Corruption
 from ingest.tools.verify import verify
 
+pytestmark = pytest.mark.slow
+
 FLIPS = int(os.environ.get("INGEST_FLIPS", "40"))
 CUTS = int(os.environ.get("INGEST_CUTS", "16"))
 """Bits flipped and files cut short, of each format; `make stress` has more."""

@@ -17,6 +17,8 @@ from support.processes import processes_of, wait_until
 from ingest.errors import BadSampleError, OptionError, WorkerError
 from ingest.system import worker_pool
 
+pytestmark = pytest.mark.slow
+
 
 class Photographs(NamedTuple):
     """A task of several images."""
