@@ -251,7 +251,7 @@ class Album(NamedTuple):
 
     keys: list[str]
 
-    def at(self, done: int) -> str:
+    def key_after(self, done: int) -> str:
         return self.keys[done] if done < len(self.keys) else ""
 
 

@@ -28,7 +28,7 @@ class Photographs(NamedTuple):
     def __str__(self) -> str:
         return "album"
 
-    def at(self, done: int) -> str:
+    def key_after(self, done: int) -> str:
         return self.names[done] if done < len(self.names) else ""
 
 

@@ -1,4 +1,4 @@
-"""From shards to batches: worker processes fill slots of shared memory, the parent hands them on in order.
+"""From shards to batches: worker processes fill slots of shared memory, the parent lends them in order.
 
 The batches are a function of the dataset and the options alone: the same bytes for any number of workers.
 
@@ -83,7 +83,7 @@ def iter_batches(shards: str | Path, options: LoaderOptions, iteration: int = 0)
 
 
 def iter_unfilled_batches(shards: str | Path, options: LoaderOptions) -> Generator[Batch, None, None]:
-    """The batches as ``batches`` hands them on, but as nobody has filled them: what is left is the hand-off.
+    """The batches of ``iter_batches``, but not filled: what is left is what passes between the processes.
 
     ``options.workers`` is 1 at the least.
     """

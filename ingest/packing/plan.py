@@ -44,7 +44,7 @@ class Task(NamedTuple):
         """How many entries."""
         return len(self.entries)
 
-    def at(self, done: int) -> str:
+    def key_after(self, done: int) -> str:
         """The entry that comes after so many."""
         return self.entries[done].key if done < len(self.entries) else ""
 

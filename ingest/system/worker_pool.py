@@ -240,6 +240,6 @@ def _receive(worker: Worker, task: Any, done: int) -> Any:
         return worker.receive()
     except WorkerError as error:
         # All that the worker had said was read before its end was.
-        image = task.at(done) if hasattr(task, "at") else ""
+        image = task.key_after(done) if hasattr(task, "key_after") else ""
         message = f"{task}: {f'at {image}: ' if image else ''}{error}"
         raise WorkerError(message, **fields_of(error, key=image or None)) from error
