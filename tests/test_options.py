@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -183,3 +184,18 @@ def test_what_is_no_path(path: Any, photos: Path, shards: dict[str, Path], tmp_p
 def test_paths_of_any_kind(shards: dict[str, Path]):
     for path in (str(shards["lmdb"]), shards["lmdb"], _Path(shards["lmdb"])):
         assert len(Dataset(path)) == ingest.load_manifest(path).records == 36
+
+
+def test_functions_that_take_options_have_their_signature(shards: dict[str, Path]):
+    names = list(inspect.signature(ingest.build_shards).parameters)
+    assert names == ["src", "out", *(field.name for field in fields(BuildOptions))]
+    assert list(inspect.signature(ingest.dataflow).parameters) == ["shards", *(f.name for f in fields(LoaderOptions))]
+    for arguments, message in (
+        ({"out": "y", "format": "lmdb"}, "missing a required argument: 'src'"),
+        ({"src": "x", "out": "y"}, "missing a required argument: 'format'"),
+        ({"src": "x", "out": "y", "format": "lmdb", "nothing": 1}, "got an unexpected keyword argument 'nothing'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            ingest.build_shards(**arguments)
+    flow = ingest.dataflow(shards=shards["lmdb"], batch_size=4, training=False)
+    assert flow.options == LoaderOptions(batch_size=4, training=False)

@@ -149,11 +149,13 @@ class takes(Generic[P, Options]):  # noqa: N801  # a decorator
     def __call__(self, function: Callable[..., Result]) -> Callable[..., Result]:
         """The function that takes them."""
         *own, _ = inspect.signature(function).parameters.values()
+        signature = inspect.Signature([*own, *inspect.signature(self._kind).parameters.values()])
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Result:
-            first = [kwargs.pop(parameter.name) for parameter in own[len(args) :] if parameter.name in kwargs]
-            return function(*args, *first, self._kind(**kwargs))  # type: ignore[call-arg]
+            given = signature.bind(*args, **kwargs).arguments
+            first = [given.pop(parameter.name) for parameter in own]
+            return function(*first, self._kind(**given))  # type: ignore[call-arg]
 
-        call.__signature__ = inspect.Signature([*own, *inspect.signature(self._kind).parameters.values()])  # type: ignore[attr-defined]
+        call.__signature__ = signature  # type: ignore[attr-defined]
         return call
