@@ -149,7 +149,12 @@ class takes(Generic[P, Options]):  # noqa: N801  # a decorator
     def __call__(self, function: Callable[..., Result]) -> Callable[..., Result]:
         """The function that takes them."""
         *own, _ = inspect.signature(function).parameters.values()
-        signature = inspect.Signature([*own, *inspect.signature(self._kind).parameters.values()])
+        types = get_type_hints(self._kind)
+        options = [
+            parameter.replace(annotation=types[parameter.name])
+            for parameter in inspect.signature(self._kind).parameters.values()
+        ]
+        signature = inspect.Signature([*own, *options])
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Result:
