@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ingest.adapters.tensorflow import input_fn
     from ingest.adapters.tensorpack import dataflow
+    from ingest.dataset.dataset import Dataset
     from ingest.dataset.manifest import Manifest, Shard, load_manifest
     from ingest.errors import IngestError
     from ingest.packing.build import build_shards
 
-__all__ = ["IngestError", "Manifest", "Shard", "build_shards", "dataflow", "input_fn", "load_manifest"]
+__all__ = ["Dataset", "IngestError", "Manifest", "Shard", "build_shards", "dataflow", "input_fn", "load_manifest"]
 
 _HOMES = {
+    "Dataset": "ingest.dataset.dataset",
     "IngestError": "ingest.errors",
     "Manifest": "ingest.dataset.manifest",
     "Shard": "ingest.dataset.manifest",

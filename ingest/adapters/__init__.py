@@ -1,1 +1,5 @@
-"""Batches for the frameworks, a module for each."""
+"""Batches for the frameworks, a module for each, which alone imports its framework.
+
+tensorpack.py  a DataFlow
+tensorflow.py  an input function for tf.estimator: a tf.data.Dataset
+"""
