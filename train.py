@@ -181,7 +181,9 @@ def _parser() -> Parser:
     add_options(parser.add_argument_group("what training shows"), TransformOptions)
     machine = parser.add_argument_group("the machine")
     flags.add_machine(machine)
-    machine.add_argument("--loader", choices=(OURS, *BASELINES), help=f"how to load, to compare (default: {OURS})")
+    machine.add_argument(
+        "--loader", choices=(OURS, *BASELINES), default=OURS, help=f"how to load, to compare (default: {OURS})"
+    )
     _add_uses(parser.add_argument_group("a trained network"))
     flags.add_variant(parser.add_argument_group("what if"))
     parser.add_argument("--summary", action="store_true", help="print the network's layers and what they cost, and end")
@@ -306,7 +308,7 @@ def _checked(args: argparse.Namespace) -> TrainingJob:
         raise OptionError("--patience needs --eval-data SHARDS: it counts evaluations")
     if (args.init_from is None) != (args.tune is None):
         raise OptionError("give --init-from CHECKPOINT|SAVEDMODEL and --tune head|all together")
-    if args.no_shuffle and args.loader not in (None, OURS):
+    if args.no_shuffle and args.loader != OURS:
         raise OptionError(f"--no-shuffle: one class after the other is not in --loader {args.loader}")
     if any((args.model_dir / name).exists() for name in (NAME, BUILD_NAME)):
         raise OptionError(f"--model-dir {args.model_dir}: it holds a dataset: give a folder of its own")
@@ -372,7 +374,7 @@ def _devices(args: argparse.Namespace, batch_size: int) -> Devices:
         raise OptionError(str(error)) from error
     if batch_size % result.replicas:
         raise OptionError(f"--batch-size {batch_size}: cannot be divided among {result.replicas} devices")
-    if args.loader not in (None, OURS) and result.replicas > 1:
+    if args.loader != OURS and result.replicas > 1:
         way = "give --devices cpu:1 or gpu:1" if result.hosts == 1 else "unset TF_CONFIG"
         raise OptionError(f"--loader {args.loader} feeds one device: {way}")
     return result
@@ -401,7 +403,7 @@ def _training_inputs(args: argparse.Namespace, job: TrainingJob, start: int) -> 
         "batch_size": config.batch_size, "training": True, "image_size": config.image_size, "seed": config.seed,
         "workers": args.workers, "start_batch": start, "shuffle": not args.no_shuffle, **_transforms(args),
     }  # fmt: skip
-    if args.loader in (None, OURS):
+    if args.loader == OURS:
         import ingest
 
         return ingest.input_fn(args.data, **options)
@@ -484,13 +486,13 @@ def _report(args: argparse.Namespace, job: TrainingJob, outcome: Outcome) -> Non
         print_errors(f"train.py: {training.bottleneck_message(outcome.data_wait_share, outcome.seconds)}")
     print_errors(f"train.py: {_exported(outcome, last.get('eval_top1'), result['best_top1'])}")
     _give(args, result)
-    if training.is_starved(outcome) and args.loader in (None, OURS):
+    if training.is_starved(outcome) and args.loader == OURS:
         _advise(args, job)
 
 
 def _give(args: argparse.Namespace, result: dict[str, Any]) -> None:
     """The result for machines: a line of JSON on stdout, and --json FILE."""
-    # The one character that JSON may hold as it is and no terminal should: say would write it as JSON does not.
+    # The one character that JSON may hold and no terminal should: print_results would write it as JSON does not.
     print_results(json.dumps(result).replace("\x7f", "\\u007f"))
     save_json(args.json, result)
 

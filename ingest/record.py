@@ -93,7 +93,7 @@ def _field_info(name: str, hint: Any) -> FieldInfo:
     )
 
 
-FIELDS = tuple(_field_info(*item) for item in get_type_hints(Record, include_extras=True).items())
+FIELDS = tuple(_field_info(*item) for item in get_type_hints(Record, globals(), include_extras=True).items())
 """The fields of a record, in the order of Record's."""
 
 

@@ -53,7 +53,7 @@ class Dataset:
     def __getitem__(self, i: int) -> Record:
         """Record ``i``. What it holds are views of the mapped file, which last as long as this dataset does.
 
-        Raises RecordError, naming shard and record, where it is damaged or none of this dataset (see check.py).
+        Raises RecordError, naming shard and record, where it is damaged or none of this dataset (record_check.py).
         """
         number, i_in_shard = self._locate(i)
         try:

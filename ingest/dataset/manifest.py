@@ -1,7 +1,7 @@
 """``manifest.json``: what a dataset holds. It is written last, so that its presence means that the dataset is whole.
 
-Beside it lies ``build.json``, the recipe: written first, so that an unfinished build can go on, and kept, so that each
-of the two can be made again if the other is damaged.
+Beside it lies ``build.json``, the build configuration: written first, so that an unfinished build can go on, and kept,
+so that each of the two can be made again if the other is damaged.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """What a dataset was made of, and how: from the same recipe come the same bytes.
+    """What a dataset was made of, and how: from the same build configuration come the same bytes.
 
     ``source`` is the SHA-256 of the source's keys, labels and classes; the others are options of ``build_shards``,
     None where the encoding has no use for them. ``exif_orientation`` is ``ignore`` or ``apply``.
@@ -149,13 +149,13 @@ def _instead(folder: Path) -> str:
 
 
 def load_build_config(folder: Path) -> BuildConfig | None:
-    """The recipe of the dataset, or of the unfinished build, in ``folder``; None where there is none.
+    """The build configuration of the dataset, or of the unfinished build, in ``folder``; None where there is none.
 
     Raises ManifestError where it is damaged.
     """
     path = folder / BUILD_NAME
     try:
-        return _recipe(_unsealed(strict_json.read_json(path)))
+        return _build_config(_unsealed(strict_json.read_json(path)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -163,18 +163,18 @@ def load_build_config(folder: Path) -> BuildConfig | None:
 
 
 def save(content: Manifest | BuildConfig, folder: Path) -> None:
-    """Write a manifest, or a recipe, to its place in ``folder``, whole or not at all."""
+    """Write a manifest, or a build configuration, to its place in ``folder``, whole or not at all."""
     atomic.write(folder / (NAME if isinstance(content, Manifest) else BUILD_NAME), rendered(content))
 
 
 def rendered(content: Manifest | BuildConfig) -> bytes:
-    """The file of a manifest or a recipe. Its last field is the SHA-256 of the file without that field."""
+    """The file of a manifest or a build configuration. Its last field is the SHA-256 of the file without that field."""
     plain = asdict(content)
     return _text({**plain, "sha256": _sum(plain)})
 
 
 def is_as_written(path: Path) -> bool:
-    """Whether the bytes of a manifest or a recipe that can be read are those that were written of its fields.
+    """Whether the bytes of a manifest or a build configuration are those that were written of its fields.
 
     Those of a version without a checksum may be any.
     """
@@ -209,7 +209,7 @@ def _checked(content: dict[str, Any]) -> Manifest:
     if isinstance(shards, list) and len(shards) <= MAX_SHARDS:
         content = {**content, "shards": tuple(strict_json.typed(Shard, entry, FITS) for entry in shards)}
     if content.get("build") is not None:
-        content = {**content, "build": _recipe(content["build"])}
+        content = {**content, "build": _build_config(content["build"])}
     if isinstance(content.get("classes"), list):
         content = {**content, "classes": tuple(content["classes"])}
     result = strict_json.typed(Manifest, content, FITS)
@@ -234,7 +234,7 @@ def _checked(content: dict[str, Any]) -> Manifest:
     return result
 
 
-def _recipe(content: Any) -> BuildConfig:
+def _build_config(content: Any) -> BuildConfig:
     result = strict_json.typed(BuildConfig, content, FITS)
     _check_packing(result)
     _require(1 <= result.shards <= MAX_SHARDS, f"{result.shards} shards")

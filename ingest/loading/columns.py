@@ -34,7 +34,7 @@ def _of_field(field: FieldInfo) -> Column:
     def value(row: Row) -> Any:
         content = getattr(row.record, field.name)
         if content is None:
-            raise RecordError(f"it has no {field.name}: it was packed by a version that did not write it: pack it anew")
+            raise RecordError(f"it has no {field.name}: it was packed by a version that did not write it")
         return content
 
     return Column(np.int64 if field.kind is int else object, value)

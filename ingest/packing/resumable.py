@@ -1,12 +1,12 @@
 """A dataset's folder while it is written: by one program at a time, a shard at a time, and the manifest last.
 
-    build.json            the recipe, first
+    build.json            the build configuration, first
     SHARD, SHARD.index    each under a temporary name, flushed to the disk, renamed
     SHARD.done            its receipt, when both are in place: what the manifest will say of it
     quarantine.tsv        when all shards are done
     manifest.json         last; then the receipts are removed
 
-Wherever this is cut short, the same recipe goes on from what is whole, and ends with the same bytes.
+Wherever this is cut short, the same build configuration goes on from what is whole, and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -103,14 +103,14 @@ def exclusive_output(folder: Path, config: BuildConfig) -> Iterator[Lock]:
     """Within, ``folder`` is this program's, to fill it by ``config``; gives the lock, for worker processes to share.
 
     Raises OutputError where another program is writing to it, where it holds something foreign, or a dataset or an
-    unfinished build of another recipe. What is left of an unfinished build by this one stays.
+    unfinished build of another build configuration. What is left of an unfinished build by this one stays.
     """
     with writing(folder), exclusive_lock(folder) as lock:
         _check_no_foreign_files(folder)
         _check_same_build(folder, config)
         if not (folder / manifest.BUILD_NAME).exists():
             if not (folder / manifest.NAME).exists():
-                _remove(folder, _is_ours)  # of a time before recipes, or cut off before the first
+                _remove(folder, _is_ours)  # of a time before build configurations, or cut off before the first
             manifest.save(config, folder)
         try:
             yield lock
@@ -253,7 +253,7 @@ def _check_no_foreign_files(folder: Path) -> None:
 
 
 def _check_same_build(folder: Path, config: BuildConfig) -> None:
-    """Raise OutputError where the folder holds a dataset, or part of one, by another recipe."""
+    """Raise OutputError where the folder holds a dataset, or part of one, by another build configuration."""
     has_dataset = (folder / manifest.NAME).exists()
     try:
         present = manifest.load_manifest(folder).build if has_dataset else manifest.load_build_config(folder)

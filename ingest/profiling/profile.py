@@ -54,7 +54,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         against=measured.against,
         consumer=consumer, limit=limit, verdict=verdict, advice=changes,
         target=advice.target(options.target, measured.by_workers, measured.costs, cores) if options.target else None,
-        machine=_machine(cores),
+        machine=_machine(cores), transforms=options.transform_options,
     )  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from ingest import baselines
 from ingest.errors import OptionError
@@ -85,7 +85,7 @@ class Profile:
     does not fit there; ``feed_microseconds`` what TensorFlow takes for an image in the process that trains.
     ``by_workers`` are images/s of the stream for each number of workers, ``ceiling`` what all ``cores`` can decode
     and resize and nothing else. ``against`` are other loaders' images/s with ``workers`` workers, and "ingest"'s beside
-    them, all as TensorFlow sees them; empty if none was asked for.
+    them, all as TensorFlow sees them; empty if none was asked for. ``transforms`` are the options of what is shown.
     """
 
     shards: str
@@ -111,6 +111,7 @@ class Profile:
     advice: tuple[Advice, ...]
     target: Target | None
     machine: dict[str, str]
+    transforms: dict[str, Any] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:

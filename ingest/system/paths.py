@@ -49,7 +49,7 @@ def parse_path(name: str | Path) -> Path:
 
 
 def local(name: str | Path) -> Path:
-    """The path on this machine's disks that ``name`` says, as ``place`` does. Raises OptionError for a remote one."""
+    """The path on this machine's disks that ``name`` says, by ``parse_path``. Raises OptionError for a remote one."""
     if is_remote(path := parse_path(name)):
         raise OptionError(f"{name}: remote: give a path on this machine's disks", path=name)
     return path

@@ -126,7 +126,7 @@ def typed(name: str, value: Any, kind: type) -> Any:
             return float(value)
         if kind is str and isinstance(value, str):
             return str(value)
-        if kind is Path and isinstance(value, str | Path):
+        if kind is Path and (isinstance(value, str | Path) or hasattr(value, "fs")):  # or a remote one
             return value
         if kind not in _WANTED and isinstance(value, tuple | list):
             return tuple(typed(name, part, str) for part in value)
@@ -158,7 +158,10 @@ class takes(Generic[P, Options]):  # noqa: N801  # a decorator
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Result:
-            given = signature.bind(*args, **kwargs).arguments
+            try:
+                given = signature.bind(*args, **kwargs).arguments
+            except TypeError as error:
+                raise TypeError(f"{function.__name__}() {error}") from None
             first = [given.pop(parameter.name) for parameter in own]
             return function(*first, self._kind(**given))  # type: ignore[call-arg]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from ingest import formats
@@ -43,7 +43,7 @@ def repair_shards(
     dataset_manifest, config = load_known(folder)
     if config is None or source is None:
         raise ManifestError(f"{folder}: of a version that did not record how it was built: build it again", path=folder)
-    options = build_options(config, count)
+    options = replace(build_options(config, count), labels=src[1])
     damaged = {corruption.file for corruption in corruptions}
     written: set[str] = set()
     if dataset_manifest is None or damaged & {quarantine.QUARANTINE, manifest.NAME}:
@@ -51,7 +51,7 @@ def repair_shards(
         for name in (manifest.NAME, manifest.BUILD_NAME, quarantine.QUARANTINE):
             (folder / name).unlink(missing_ok=True)
         manifest.save(config, folder)
-        build.build_shards(src[0], folder, **{**asdict(options), "labels": src[1]})
+        build.build_shards(src[0], folder, **asdict(options))
         return {name for name in (*damaged, manifest.NAME) if (folder / name).exists()}
     with resumable.writing(folder), resumable.exclusive_lock(folder) as lock:
         resumable.remove_leftovers(folder)

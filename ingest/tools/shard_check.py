@@ -43,7 +43,7 @@ class Corruption(NamedTuple):
 
 
 class ExpectedShards(NamedTuple):
-    """What a dataset should hold, as far as its manifest and its recipe can be read."""
+    """What a dataset should hold, as far as its manifest and its build configuration can be read."""
 
     format: str
     manifest: Manifest | None

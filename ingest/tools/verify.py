@@ -43,13 +43,14 @@ def verify(
 ) -> VerifyReport:
     """Read every byte of the dataset in the folder ``shards``, and say what is damaged.
 
-    The manifest and the recipe against their own sums and each other; of each shard the size, the SHA-256, the crc32c
-    of each record, the index; the number of lines of the quarantine. With ``decode`` every record is checked as the
-    loader does, and every image decoded to its end: where nothing is damaged then, training can read it all.
+    The manifest and the build configuration against their own sums and each other; of each shard the size, the SHA-256,
+    the crc32c of each record, the index; the number of lines of the quarantine. With ``decode`` every record is checked
+    as the loader does, and every image decoded to its end: where nothing is damaged then, training can read it all.
 
     ``repair`` is the source that the dataset was built from, with the ``labels`` that it had: what is damaged
     is packed anew from it, byte for byte as it was, and verified again. Raises SourceError where it is another source,
-    or has changed; ManifestError where neither the manifest nor the recipe can be read, or the dataset is not finished.
+    or has changed; ManifestError where neither the manifest nor the build configuration can be read, or
+    the dataset is not finished.
     """
     num_workers(workers)  # what is no number of processes is refused before anything is read
     decode = typed("decode", decode, bool)
