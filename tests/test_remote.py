@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 from support.images import files_of, image_bytes, put
 
 import ingest
+from ingest import cli
 from ingest.dataset import cache
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError, OutputError, RecordError
@@ -172,3 +173,15 @@ def test_missing_credentials_are_one_line(bucket: str, tmp_path: Path):
     assert (done.returncode, done.stdout) == (1, "")
     assert f"error: {bucket}/x: cannot be used (Unable to locate credentials): check" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_labels_may_be_remote_for_builds_and_repairs(tmp_path: Path):
+    source = put(tmp_path / "flat", {f"{i}.JPEG": image_bytes("JPEG") for i in range(4)})
+    put(tmp_path, {"labels.csv": b"0.JPEG,cat\n1.JPEG,dog\n2.JPEG,cat\n3.JPEG,dog\n"})
+    labels = ["--labels", f"file://{tmp_path / 'labels.csv'}", "--workers", "0"]
+    out = tmp_path / "out"
+    assert cli.main(["build-shards", str(source), str(out), "--format", "tfrecord", *labels]) == 0
+    whole = files_of(out)
+    (out / "manifest.json").unlink()
+    assert cli.main(["verify", str(out), "--repair", str(source), *labels]) == 0
+    assert files_of(out) == whole
