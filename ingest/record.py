@@ -113,7 +113,8 @@ _IS_OPTIONAL = np.array([field.is_optional for field in FIELDS])
 _MISSING = -1
 
 _BY_KEY = sorted(range(len(FIELDS)), key=lambda i: FIELDS[i].key)
-_KINDS = tuple(field.kind for field in FIELDS)
+_TEXTS = [i for i, field in enumerate(FIELDS) if field.kind is str]
+_BUFFERS = [i for i, field in enumerate(FIELDS) if field.kind is bytes]
 _DEFAULTS = [(i, Record._field_defaults[field.name]) for i, field in enumerate(FIELDS) if field.is_optional]
 
 
@@ -132,16 +133,17 @@ def parse(payload: Buffer) -> Record:
     Raises RecordError where ``payload`` is no ``tf.train.Example`` or lacks a field.
     """
     view = memoryview(payload)
-    extents = _find_fields(np.frombuffer(view, np.uint8)).tolist()
-    if not extents:
+    extents = _find_fields(np.frombuffer(view, np.uint8))
+    if not len(extents):
         raise RecordError("the payload is not a tf.train.Example of an image")
+    values, ends = extents.T.tolist()
     # Without a function for each value: this is done for every image of a stream.
-    values = [
-        start if kind is int else str(view[start:end], "utf-8", "surrogateescape") if kind is str else view[start:end]
-        for kind, (start, end) in zip(_KINDS, extents)
-    ]
+    for i in _TEXTS:
+        values[i] = str(view[values[i] : ends[i]], "utf-8", "surrogateescape")
+    for i in _BUFFERS:
+        values[i] = view[values[i] : ends[i]]
     for i, default in _DEFAULTS:
-        if extents[i][1] == _MISSING:
+        if ends[i] == _MISSING:
             values[i] = default
     return Record._make(values)
 
