@@ -18,6 +18,8 @@ from ingest.loading.loader import iter_batches
 from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.tools import contact_sheet
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_views_are_those_of_training(shards: dict[str, Path], name: str):

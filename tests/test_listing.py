@@ -23,6 +23,8 @@ from ingest.errors import SourceError
 from ingest.sources.base import NO_CLASS, Source, label_all
 from ingest.sources.detect import open_source
 
+pytestmark = pytest.mark.slow
+
 NAMES = [f"IMG_{i:04d}.jpg" for i in range(10)]
 SPACED = [f"my cat {i}.jpg" for i in range(10)]
 LABELS = [3, 10, 2, 0, 10, 1, 2, 0, 3, 1]

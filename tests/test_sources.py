@@ -15,6 +15,8 @@ from ingest.errors import BadSampleError, SourceError
 from ingest.sources.base import NO_CLASS, Entry
 from ingest.sources.detect import open_source
 
+pytestmark = pytest.mark.slow
+
 
 def declared(*dimensions: int) -> bytes:
     """An IDX file that ends after its header."""
