@@ -55,7 +55,7 @@ def ours(format: str) -> Callable[[Path, int], Batches]:
     """Our own stream."""
 
     def start(folder: Path, workers: int) -> Batches:
-        from ingest.loading.loader import iter_batches
+        from ingest.loading.batches import iter_batches
         from ingest.loading.options import LoaderOptions
 
         options = LoaderOptions(batch_size=BATCH, training=True, image_size=SIZE, workers=workers)

@@ -3,10 +3,10 @@
     import ingest
 
     ingest.build_shards("train", "shards", format="tfrecord")
-    for images, labels in ingest.dataflow("shards", batch_size=64, training=True, epochs=1):
+    for images, labels in ingest.Loader("shards", batch_size=64, training=True, epochs=1):
         ...  # uint8 [64, 224, 224, 3], int32 [64]
 
-The names below are loaded when first used: importing ingest loads no TensorFlow, tensorpack, cv2 or lmdb.
+The names below are loaded when first used: importing ingest loads no framework, no cv2 and no lmdb.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from ingest.dataset.dataset import Dataset
     from ingest.dataset.manifest import Manifest, Shard, load_manifest
     from ingest.errors import IngestError
+    from ingest.loading.loader import Loader
     from ingest.packing.build import build_shards
 
-__all__ = ["Dataset", "IngestError", "Manifest", "Shard", "build_shards", "dataflow", "input_fn", "load_manifest"]
+__all__ = [
+    "Dataset", "IngestError", "Loader", "Manifest", "Shard", "build_shards", "dataflow", "input_fn", "load_manifest",
+]  # fmt: skip
 
 _HOMES = {
     "Dataset": "ingest.dataset.dataset",
     "IngestError": "ingest.errors",
+    "Loader": "ingest.loading.loader",
     "Manifest": "ingest.dataset.manifest",
     "Shard": "ingest.dataset.manifest",
     "build_shards": "ingest.packing.build",

@@ -24,11 +24,17 @@ _PACKING, _EPOCH, _DRAWS = 0, 1, 2
 
 
 class Span(NamedTuple):
-    """A run of consecutive positions in one epoch."""
+    """So many positions of one epoch, each ``step`` after the one before."""
 
     epoch: int
     first: int
     length: int
+    step: int = 1
+
+    @property
+    def positions(self) -> range:
+        """The positions themselves."""
+        return range(self.first, self.first + self.length * self.step, self.step)
 
 
 def packing_order(n: int, seed: int) -> np.ndarray:
@@ -44,13 +50,23 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
-def random_draws(seed: int, epoch: int, first: int, count: int) -> np.ndarray:
-    """Random numbers of the positions ``first`` to ``first + count`` of an epoch.
+def random_draws(seed: int, epoch: int, first: int, count: int, step: int = 1) -> np.ndarray:
+    """Random numbers of ``count`` positions of an epoch: ``first``, ``first + step``, and so on; of ``*span``.
 
     Returns float64 [count, DRAWS], uniform in [0, 1). A row depends on (seed, epoch, position) alone.
     """
-    raw = _philox(seed, epoch, first * DRAWS // 4, _DRAWS).random_raw(count * DRAWS)
-    return (raw >> np.uint64(11)).astype(np.float64).reshape(count, DRAWS) * 2.0**-53
+    raw = _raw(_philox(seed, epoch, first * DRAWS // 4, _DRAWS), count, step)
+    return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _raw(philox: np.random.Philox, count: int, step: int) -> np.ndarray:
+    if step == 1:
+        return philox.random_raw(count * DRAWS).reshape(count, DRAWS)
+    raw = np.empty((count, DRAWS), np.uint64)
+    for row in raw:
+        row[:] = philox.random_raw(DRAWS)
+        philox.advance((step - 1) * DRAWS // 4)  # the counter, whose every step gives four numbers
+    return raw
 
 
 def spans(n: int, batch_size: int, step: int, epochs: int | None) -> list[Span]:
@@ -72,12 +88,23 @@ def spans(n: int, batch_size: int, step: int, epochs: int | None) -> list[Span]:
     return result
 
 
-def batches(n: int, batch_size: int, start: int, epochs: int | None, stride: int = 1) -> Iterator[list[Span]]:
-    """The spans of batch ``start``, of the one ``stride`` batches later, and so on; endless if ``epochs`` is None."""
+def batches(n: int, batch_size: int, start: int, epochs: int | None) -> Iterator[list[Span]]:
+    """The spans of batch ``start``, of the next one, and so on; endless if ``epochs`` is None."""
     step = start
     while batch := spans(n, batch_size, step, epochs):
         yield batch
-        step += stride
+        step += 1
+
+
+def share(batch: list[Span], index: int, count: int) -> list[Span]:
+    """The rows ``index``, ``index + count``, ... of a batch: of ``count`` processes, each has its own."""
+    result, row = [], 0  # the row of the batch that a span begins with
+    for span in batch:
+        rows = span.positions[(index - row) % count :: count]
+        if rows:
+            result.append(Span(span.epoch, rows[0], len(rows), rows.step))
+        row += span.length
+    return result
 
 
 def _permutation(n: int, seed: int, epoch: int, use: int) -> np.ndarray:

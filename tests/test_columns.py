@@ -14,8 +14,8 @@ from support.images import FORMATS
 import ingest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError, RecordError
+from ingest.loading.batches import iter_batches, iter_unfilled_batches
 from ingest.loading.columns import ALWAYS, COLUMNS, Batch, Layout, Row
-from ingest.loading.loader import iter_batches, iter_unfilled_batches
 from ingest.loading.options import LoaderOptions
 from ingest.record import FIELDS
 from ingest.sampler import epoch_order

@@ -14,7 +14,7 @@ from ingest.cli import main
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OutputError, RecordError
 from ingest.loading import transforms
-from ingest.loading.loader import iter_batches
+from ingest.loading.batches import iter_batches
 from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.tools import contact_sheet
 

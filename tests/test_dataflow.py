@@ -10,7 +10,7 @@ import pytest
 
 import ingest
 from ingest.errors import ManifestError, OptionError
-from ingest.loading.loader import iter_batches
+from ingest.loading.batches import iter_batches
 from ingest.loading.options import LoaderOptions
 
 pytestmark = pytest.mark.slow

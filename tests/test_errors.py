@@ -31,7 +31,7 @@ from ingest.errors import (
     fields_of,
 )
 from ingest.formats import index_path
-from ingest.loading.loader import iter_batches
+from ingest.loading.batches import iter_batches
 from ingest.loading.options import LoaderOptions
 from ingest.packing import resumable
 from ingest.sources.base import Entries, Entry

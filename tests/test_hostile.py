@@ -25,7 +25,7 @@ from ingest import formats, jpeg
 from ingest.dataset import manifest
 from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, ManifestError, RecordError, WorkerError
-from ingest.loading.loader import _collect, iter_batches
+from ingest.loading.batches import _collect, iter_batches
 from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.record import Record, _field_at, _varint, parse, serialize
 from ingest.tools import contact_sheet, inspection
@@ -496,7 +496,7 @@ CUT = """
 import sys
 from pathlib import Path
 import ingest
-from ingest.loading.loader import iter_batches
+from ingest.loading.batches import iter_batches
 from ingest.loading.options import LoaderOptions, TransformOptions
 folder, workers = Path(sys.argv[1]), int(sys.argv[2])
 stream = iter_batches(folder, LoaderOptions(batch_size=4, training=True, image_size=32, workers=workers))

@@ -36,6 +36,7 @@ LIBRARIES = {
     "cv2": {"loading/transforms.py"},
     "distributed": {"system/dask_pool.py"},
     "fsspec": {"system/remote.py"},
+    "jax": {"adapters/jax.py"},
     "lmdb": {"formats/lmdb.py"},
     "numba": {"system/jit.py"},
     "numpy": {""},
@@ -45,6 +46,7 @@ LIBRARIES = {
     "simplejpeg": {"jpeg/codec.py"},
     "tensorflow": {"adapters/tensorflow.py", "baselines/"},
     "tensorpack": {"adapters/tensorpack.py", "baselines/tensorpack.py"},
+    "torch": {"adapters/torch.py"},
     "tqdm": {"system/progress.py"},
     "upath": {"system/remote.py"},
 }
@@ -167,4 +169,4 @@ def test_importing_ingest_loads_nothing_heavy():
 
 def test_workers_load_no_framework():
     frameworks = ("tensorflow", "tensorpack", "torch", "jax")
-    assert loaded_by("import ingest.loading.loader, ingest.packing.build", frameworks) == []
+    assert loaded_by("import ingest.loading.batches, ingest.packing.build", frameworks) == []

@@ -1,285 +1,202 @@
-"""The stream of batches: order, equality across formats and workers, failures, and what a consumer may do with them."""
+"""Loader: iteration after iteration, where the next one begins, and from wherever it is used."""
 
 from __future__ import annotations
 
-import gc
-import mmap
-import os
-import re
-import shutil
-import signal
-import time
-from collections import Counter
+import json
+import multiprocessing
+import pickle
+import subprocess
+import sys
+import threading
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from support.images import FORMATS, put
-from support.sources import IMAGES_NAME, LABELS_NAME, idx
+from support.images import FORMATS
 
 import ingest
-from ingest import sampler
-from ingest.dataset.dataset import Dataset
-from ingest.errors import ManifestError, OptionError, RecordError, WorkerError
-from ingest.loading import augment, loader, transforms
-from ingest.loading.loader import Batch
-from ingest.loading.options import LoaderOptions, TransformOptions
+from ingest.errors import OptionError
+from ingest.loading.options import LoaderOptions
 
-SIZE = 48
+SIZE = 24
+Content = list[tuple[bytes, bytes]]
 
 
-def stream(folder: Path, **options: object) -> list[Batch]:
-    defaults = {"batch_size": 7, "training": True, "image_size": SIZE, "epochs": 2, "workers": 0}
-    found = loader.iter_batches(folder, LoaderOptions(**{**defaults, **options}))
-    return [Batch({name: column.copy() for name, column in batch.asdict().items()}) for batch in found]
+def loader(shards: Path, **options: Any) -> ingest.Loader:
+    defaults = {"batch_size": 10, "training": True, "image_size": SIZE, "workers": 0}
+    return ingest.Loader(shards, **{**defaults, **options})
 
 
-def content(found: list[Batch]) -> list[tuple[tuple[int, ...], bytes, bytes]]:
-    return [(batch.images.shape, batch.images.tobytes(), batch.labels.tobytes()) for batch in found]
-
-
-@pytest.fixture(scope="module")
-def numbered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Grey images of 4 x 4 that are all of one level, which is the image's number; by format."""
-    numbers = np.arange(100, dtype=np.uint8)
-    pixels = np.repeat(numbers, 16).reshape(-1, 4, 4)
-    folder = tmp_path_factory.mktemp("numbered")
-    source = put(folder / "source", {IMAGES_NAME: idx(pixels), LABELS_NAME: idx(numbers % 10)})
-    for name in FORMATS:
-        ingest.build_shards(source, folder / name, format=name, shards=9, workers=0)
-    return {name: folder / name for name in FORMATS}
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
-def test_each_epoch_holds_each_record_once(numbered: dict[str, Path], name: str, workers: int):
-    found = stream(numbered[name], image_size=4, workers=workers)
-    assert [len(batch.labels) for batch in found] == [7] * 28 + [4]
-    assert all(batch.images.shape[1:] == (4, 4, 1) for batch in found)
-    seen = np.concatenate([batch.images[:, 0, 0, 0] for batch in found]).tolist()
-    assert sorted(seen[:100]) == sorted(seen[100:]) == list(range(100))
-    assert seen[:100] != seen[100:]
-    assert np.concatenate([batch.labels for batch in found]).tolist() == [number % 10 for number in seen]
-    dataset = Dataset(numbered[name])
-    keys = [int(dataset[i].key) for epoch in (0, 1) for i in sampler.epoch_order(100, 0, epoch).tolist()]
-    assert seen == keys
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("training", [True, False])
-def test_batches_are_the_same_across_formats_workers_and_runs(shards: dict[str, Path], training: bool):
-    expected = content(stream(shards["tfrecord"], training=training))
-    for name in FORMATS:
-        for workers in (0, 1, 2, 3):
-            assert content(stream(shards[name], training=training, workers=workers)) == expected
-
-
-def test_another_seed_and_another_epoch_differ(shards: dict[str, Path]):
-    def images(**options: object) -> bytes:
-        return b"".join(batch.images.tobytes() for batch in stream(shards["lmdb"], **options))
-
-    two = images()
-    first, second = two[: len(two) // 2], two[len(two) // 2 :]
-    assert first == images(epochs=1)
-    assert len({first, second, images(epochs=1, seed=1)}) == 3
-    # Not only the order: the same record is cropped differently in the next epoch.
-    dataset = Dataset(shards["lmdb"])
-    crops = np.empty((2, SIZE, SIZE, 3), np.uint8)
-    for epoch in (0, 1):
-        transforms.train_transform(
-            dataset[5], sampler.random_draws(0, epoch, 0, 1)[0], crops[epoch], TransformOptions()
-        )
-    assert not np.array_equal(crops[0], crops[1])
-
-
-def test_images_are_the_views_of_their_records(shards: dict[str, Path]):
-    dataset = Dataset(shards["lmdb"])
-    out = np.empty((SIZE, SIZE, 3), np.uint8)
-    images = np.concatenate([batch.images for batch in stream(shards["lmdb"], epochs=1, workers=2)])
-    for position, number in enumerate(sampler.epoch_order(36, 0, 0).tolist()):
-        transforms.train_transform(dataset[number], sampler.random_draws(0, 0, position, 1)[0], out, TransformOptions())
-        assert np.array_equal(images[position], out)
-    images = np.concatenate([batch.images for batch in stream(shards["lmdb"], epochs=None, training=False)])
-    for number in range(36):
-        transforms.eval_transform(dataset[number], out)
-        assert np.array_equal(images[number], out)
-
-
-def test_augment_off_shows_evaluation_views_in_training_order(shards: dict[str, Path]):
-    plain = np.concatenate([batch.images for batch in stream(shards["lmdb"], epochs=1, augment=False)])
-    evaluated = np.concatenate([batch.images for batch in stream(shards["lmdb"], epochs=1, training=False)])
-    assert np.array_equal(plain, evaluated[sampler.epoch_order(36, 0, 0)])
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("training", [True, False])
-def test_start_batch_gives_the_rest(shards: dict[str, Path], training: bool, workers: int):
-    everything = content(stream(shards["tfrecord"], training=training))
-    for start in (1, 5, 10, 11, 12):
-        assert (
-            content(stream(shards["tfrecord"], training=training, start_batch=start, workers=workers))
-            == everything[start:]
-        )
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_hosts_have_every_batch_between_them(shards: dict[str, Path], training: bool):
-    whole = [batch.images.tobytes() for batch in stream(shards["lmdb"], training=training, epochs=2)]
-    for hosts in (2, 3):
-        shares = [
-            stream(shards["lmdb"], training=training, epochs=2, shard_index=h, num_shards=hosts) for h in range(hosts)
-        ]
-        for host, share in enumerate(shares):
-            assert [batch.images.tobytes() for batch in share] == whole[host::hosts]
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_without_shuffle_an_epoch_goes_from_class_to_class(shards: dict[str, Path], workers: int):
-    dataset = Dataset(shards["lmdb"])
-    packed = [dataset[i].label for i in range(36)]
-    batches = list(stream(shards["lmdb"], training=True, shuffle=False, augment=False, epochs=2, workers=workers))
-    assert packed != sorted(packed)
-    assert np.concatenate([batch.labels for batch in batches]).tolist() == 2 * sorted(packed)
-    images, out = np.concatenate([batch.images for batch in batches]), np.empty((SIZE, SIZE, 3), np.uint8)
-    for position, number in enumerate(sorted(range(36), key=lambda i: packed[i])):
-        transforms.eval_transform(dataset[number], out)
-        assert np.array_equal(images[position], out)
-
-
-def test_the_smallest_crop_is_an_option():
-    draws = sampler.random_draws(0, 0, 0, 300).tolist()
-    areas = [r.height * r.width / 1e6 for r in (augment.random_resized_crop(1000, 1000, d, 0.5) for d in draws)]
-    assert 0.49 < min(areas) < 0.55
-    assert max(areas) > 0.9
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_without_epochs_training_has_no_end_and_evaluation_one_pass(shards: dict[str, Path], workers: int):
-    endless = loader.iter_batches(
-        shards["lmdb"], LoaderOptions(batch_size=7, training=True, image_size=SIZE, workers=workers)
-    )
-    assert [len(next(endless).labels) for _ in range(15)] == [7] * 15
-    endless.close()
-    found = stream(shards["lmdb"], training=False, epochs=None, workers=workers)
-    assert [len(batch.labels) for batch in found] == [7, 7, 7, 7, 7, 1]
-
-
-def test_a_batch_may_be_larger_than_the_dataset(numbered: dict[str, Path]):
-    found = stream(numbered["lmdb"], image_size=4, batch_size=150, workers=2)
-    assert [len(batch.labels) for batch in found] == [150, 50]
-    assert Counter(np.concatenate([batch.images[:, 0, 0, 0] for batch in found]).tolist()) == dict.fromkeys(
-        range(100), 2
-    )
-
-
-def test_what_a_consumer_keeps_is_its_own(shards: dict[str, Path]):
-    """Slots go round, but never under the feet of somebody who holds a batch, or a part of one."""
-    expected = content(stream(shards["lmdb"], epochs=5))
-    options = LoaderOptions(batch_size=7, training=True, image_size=SIZE, workers=2, epochs=5)
-    everything = list(loader.iter_batches(shards["lmdb"], options))
-    assert content(everything) == expected
-    parts = []
-    for batch in loader.iter_batches(shards["lmdb"], options):
-        parts.append(batch.images[3:4])
-        del batch
-    assert [part.tobytes() for part in parts[:-1]] == [
-        images[3 * SIZE * SIZE * 3 : 4 * SIZE * SIZE * 3] for _, images, _ in expected[:-1]
-    ]
-
-
-def test_batches_that_nobody_keeps_are_not_copied(shards: dict[str, Path]):
-    for batch in loader.iter_batches(
-        shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=1, epochs=5)
-    ):
-        memory = batch.images
-        while isinstance(memory, np.ndarray):
-            memory = memory.base
-        assert isinstance(memory, (mmap.mmap, memoryview))
-
-
-def workers_of(parent: int) -> list[int]:
-    """Processes whose parent is ``parent``."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(pid) for pid in children.split()]
-
-
-def test_workers_end_with_the_iterator(shards: dict[str, Path]):
-    before = set(workers_of(os.getpid()))
-    found = loader.iter_batches(shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=2))
-    next(found)
-    assert len(set(workers_of(os.getpid())) - before) == 2
-    found.close()
-    assert set(workers_of(os.getpid())) == before
-    another = loader.iter_batches(
-        shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=2)
-    )
-    next(another)
-    del another
-    gc.collect()
-    assert set(workers_of(os.getpid())) == before
-
-
-def test_a_killed_worker_is_an_error_within_seconds(shards: dict[str, Path]):
-    before = set(workers_of(os.getpid()))
-    found = loader.iter_batches(shards["lmdb"], LoaderOptions(batch_size=4, training=True, image_size=SIZE, workers=2))
-    next(found)
-    os.kill(min(set(workers_of(os.getpid())) - before), signal.SIGKILL)
-    start = time.monotonic()
-    said = rf"^{re.escape(str(shards['lmdb']))}: (batch at position \d+ of epoch \d+: )?worker .* was killed by SIGKILL"
-    with pytest.raises(WorkerError, match=said):
-        for _ in range(100):
-            next(found)
-    assert time.monotonic() - start < 5
-    assert set(workers_of(os.getpid())) == before
-
-
-def damage(folder: Path, key: str) -> None:
-    """Put an end marker into the middle of the image of ``key``; its shard keeps its size."""
-    dataset = Dataset(folder)
-    number = next(i for i in range(len(dataset)) if dataset[i].key == key)
-    data = bytes(dataset[number].encoded)
-    path = Path(dataset.describe_location(number).split(",")[0])
-    dataset.close()
-    content = path.read_bytes()
-    middle = content.index(data[:500]) + len(data) // 2
-    path.write_bytes(content[:middle] + b"\xff\xd9" + content[middle + 2 :])
+def content(batches: Any) -> Content:
+    return [(batch.images.tobytes(), batch.labels.tobytes()) for batch in batches]
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_record_is_named_after_the_batches_before_it(
-    shards: dict[str, Path], name: str, workers: int, tmp_path: Path
-):
-    folder = shutil.copytree(shards[name], tmp_path / "copy")
-    keys = [Dataset(folder)[i].key for i in range(36)]
-    damage(folder, keys[23])
-    found = loader.iter_batches(folder, LoaderOptions(batch_size=5, training=False, image_size=SIZE, workers=workers))
-    good = content(stream(shards[name], training=False, epochs=None, batch_size=5))
-    for i in range(4):
-        assert content([next(found)]) == good[i : i + 1]
-    with pytest.raises(
-        RecordError, match=rf"-of-00005\.{name}, record \d+, byte \d+, key '{keys[23]}': its data do not"
-    ):
-        next(found)
+def test_each_iteration_goes_on_with_the_next_epochs(shards: dict[str, Path], name: str, workers: int):
+    one_by_one = loader(shards[name], epochs=1, workers=workers)
+    passes = [content(one_by_one) for _ in range(3)]
+    starts = [content(loader(shards[name], epochs=1, start_batch=0)) for _ in range(2)]
+    assert starts[0] == starts[1] == passes[0]
+    assert len({images for each in passes for images, _ in each}) == 12
+    # In one iteration batches run on across the ends of epochs: the images are the same ones, in the same order.
+    at_once = loader(shards[name], epochs=3)
+    rows = 3 * SIZE * SIZE
+    assert b"".join(images for images, _ in content(at_once)) == b"".join(
+        images for each in passes for images, _ in each
+    )
+    assert [len(images) // rows for images, _ in passes[0]] == [10, 10, 10, 6]
 
 
-def test_a_shard_that_is_missing_or_cut_is_named(shards: dict[str, Path], tmp_path: Path):
-    folder = shutil.copytree(shards["tfrecord"], tmp_path / "copy")
-    shard = folder / "00002-of-00005.tfrecord"
-    os.truncate(shard, 1000)
-    with pytest.raises(RecordError, match=r"00002-of-00005.tfrecord: 1000 bytes, its manifest says \d+"):
-        stream(folder)
-    shard.unlink()
-    with pytest.raises(RecordError, match=r"00002-of-00005.tfrecord: cannot be read \(No such file"):
-        stream(folder)
-    with pytest.raises(ManifestError):
-        stream(tmp_path)
+@pytest.mark.parametrize("epochs", [1, 2, None])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_state_goes_on_wherever_it_was_taken(shards: dict[str, Path], training: bool, epochs: int | None):
+    options = {"training": training, "epochs": epochs}
+    undisturbed = loader(shards["lmdb"], **options)
+    iterations = [content(islice(undisturbed, 9)) for _ in range(3)]
+    for iteration in range(3):
+        for taken in range(len(iterations[iteration]) + 1):
+            first = loader(shards["lmdb"], workers=taken % 3, **options)
+            for _ in range(iteration):
+                list(islice(first, 9))
+            given = content(islice(first, taken)) if taken else []
+            assert given == iterations[iteration][:taken]
+            state = json.loads(json.dumps(first.state_dict()))
+            again = loader(shards["lmdb"], workers=(taken + 1) % 3, **options)
+            again.load_state_dict(state)
+            if taken or iteration == 0 or epochs is None:
+                assert again.state_dict() == state
+            rest = content(islice(again, 9 - taken))
+            assert rest == iterations[iteration][taken:], (iteration, taken)
+
+
+def test_a_finished_iteration_is_over(shards: dict[str, Path]):
+    first, second = loader(shards["lmdb"], epochs=1), loader(shards["lmdb"], epochs=1)
+    list(first)
+    second.load_state_dict(first.state_dict())
+    assert content(second) == content(first)
+    assert len(loader(shards["lmdb"], epochs=1)) == 4
+
+
+def test_the_length_is_that_of_the_next_iteration(shards: dict[str, Path]):
+    late = loader(shards["lmdb"], epochs=2, start_batch=3)
+    assert [len(late), len(list(late)), len(late), len(list(late))] == [5, 5, 8, 8]
+    with pytest.raises(TypeError, match="has no end"):
+        len(loader(shards["lmdb"]))
+    evaluation = loader(shards["lmdb"], training=False, start_batch=3)
+    assert [len(list(evaluation)) for _ in range(2)] == [len(evaluation)] * 2 == [1, 1]
+
+
+def test_a_state_is_the_same_in_all_processes(shards: dict[str, Path]):
+    options, states = {"epochs": 2, "batch_size": 12}, set()
+    for count in (1, 2, 3):
+        for index in range(count):
+            share = loader(shards["lmdb"], shard_index=index, num_shards=count, **options)
+            list(islice(share, 2))
+            states.add(json.dumps(share.state_dict()))
+    assert len(states) == 1
+    whole = content(islice(loader(shards["lmdb"], **options), 2, None))
+    (state,) = map(json.loads, states)
+    shares = [loader(shards["lmdb"], shard_index=index, num_shards=2, **options) for index in range(2)]
+    for share in shares:
+        share.load_state_dict(state)
+    row = 3 * SIZE * SIZE
+    for (images, _), parts in zip(whole, zip(*map(content, shares))):
+        rows = [part[i : i + row] for part, _ in parts for i in range(0, len(part), row)]
+        assert sorted(rows) == sorted(images[i : i + row] for i in range(0, len(images), row))
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"batch_size": 0}, {"image_size": 0}, {"seed": -1}, {"workers": -1}, {"epochs": 0}, {"start_batch": -1}],
-)
-def test_options_that_make_no_sense_are_refused(options: dict[str, int]):
-    with pytest.raises(OptionError, match=next(iter(options))):
-        LoaderOptions(**{"batch_size": 4, "training": True, **options})
+    "change",
+    [
+        {"batch": -1}, {"batch": 2**60}, {"batch": 1.0}, {"batch": "1"}, {"batch": None}, {"epoch": 1}, {"epoch": -2},
+        {"dataset": "0" * 64}, {"batch_size": 11}, {"seed": 1}, {"training": False}, {"training": 1},
+        {"shuffle": False}, {"epochs": 4}, {"epochs": None},
+    ],
+)  # fmt: skip
+def test_a_state_of_something_else_is_refused(shards: dict[str, Path], change: dict[str, Any]):
+    here = loader(shards["lmdb"], epochs=2)
+    state = here.state_dict()
+    with pytest.raises(OptionError, match=next(iter(change))):
+        here.load_state_dict({**state, **change})
+    with pytest.raises(OptionError, match=next(iter(change))):
+        here.load_state_dict({name: value for name, value in state.items() if name not in change})
+    assert here.state_dict() == state
+
+
+def test_what_processes_cannot_share_is_refused(shards: dict[str, Path]):
+    with pytest.raises(OptionError, match="batch_size is 10: give a multiple of num_shards, 3"):
+        loader(shards["lmdb"], num_shards=3)
+    # 36 records leave a last batch of 2.
+    few = {"batch_size": 34, "num_shards": 17, "epochs": 1}
+    with pytest.raises(
+        OptionError, match=r"36 records in batches of 34 .* last batch of 2, too few for num_shards, 17"
+    ):
+        loader(shards["lmdb"], **few)
+    shares = [content(loader(shards["lmdb"], **few, shard_index=i, training=False)) for i in range(17)]
+    assert [len(labels) // 4 for share in shares for _, labels in share] == [2, 1, 2, 1, *[2, 0] * 15]
+    loader(shards["lmdb"], batch_size=34, num_shards=17)
+
+
+def test_a_loader_of_options(shards: dict[str, Path]):
+    options = LoaderOptions(batch_size=10, training=True, image_size=SIZE, workers=0, fields=("key",), epochs=1)
+    made, given = ingest.Loader.of(shards["lmdb"], options), loader(shards["lmdb"], fields=("key",), epochs=1)
+    assert made.options == given.options == options
+    assert content(made) == content(given)
+    assert given.names == ("images", "labels", "key")
+    assert (given.records, given.channels, len(given.classes)) == (36, 3, 3)
+    assert repr(given) == (
+        f"<Loader({str(shards['lmdb'])!r}, batch_size=10, training=True, image_size=24, workers=0, epochs=1, "
+        "fields=('key',)): 36 records>"
+    )
+    with pytest.raises(TypeError, match=r"^Loader\(\) missing a required argument: 'training'"):
+        ingest.Loader(shards["lmdb"], batch_size=4)
+
+
+def test_copies_go_on_by_themselves(shards: dict[str, Path]):
+    first = loader(shards["lmdb"], epochs=1)
+    list(first)
+    copies = [pickle.loads(pickle.dumps(first)) for _ in range(2)]
+    second = content(first)
+    assert [content(each) for each in copies] == [second, second]
+
+
+def test_threads_have_an_iteration_each(shards: dict[str, Path]):
+    shared, found = loader(shards["lmdb"], epochs=1, workers=1), []
+    threads = [threading.Thread(target=lambda: found.append(content(shared))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    alone = loader(shards["lmdb"], epochs=1)
+    assert sorted(found) == sorted(content(alone) for _ in range(3))
+
+
+def _first_batch(shared: ingest.Loader, connection: Any) -> None:
+    connection.send(content(islice(shared, 1)))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_daemonic_child_has_workers_too(shards: dict[str, Path], method: str):
+    context = multiprocessing.get_context(method)
+    here, there = context.Pipe()
+    shared = loader(shards["lmdb"], workers=1)
+    child = context.Process(target=_first_batch, args=(shared, there), daemon=True)
+    child.start()
+    assert here.poll(60)
+    assert here.recv() == content(islice(loader(shards["lmdb"]), 1))
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def test_a_notebook_has_workers_too(shards: dict[str, Path]):
+    """As there, the code is of no file and its first path is the current folder."""
+    cells = (
+        f"import ingest\nfor images, labels in ingest.Loader({str(shards['lmdb'])!r}, batch_size=36, training=False, "
+        "workers=2):\n    print(images.shape, labels.sum())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-"], input=cells, capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert done.stdout.startswith("(36, 224, 224, 3) "), done.stderr

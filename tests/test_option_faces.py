@@ -17,7 +17,7 @@ from ingest.baselines import BASELINES, check
 from ingest.baselines.registry import COMMON
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError
-from ingest.loading.loader import iter_batches
+from ingest.loading.batches import iter_batches
 from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.profiling import stages, throughput
 from ingest.system.validation import declared
@@ -90,7 +90,7 @@ def test_an_option_has_an_effect(shards: dict[str, Path], name: str):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_arrives_in_the_dataflow(shards: dict[str, Path], name: str):
     flow = ingest.dataflow(shards["lmdb"], **changed(name))
-    assert getattr(flow.options, name) == another(name)
+    assert getattr(flow.loader.options, name) == another(name)
     assert content(flow) == loaded(shards["lmdb"], changed(name))
 
 
@@ -123,7 +123,7 @@ def test_an_option_arrives_in_training(shards: dict[str, Path], tmp_path: Path, 
     place = ["--data", str(shards["lmdb"]), "--model-dir", str(tmp_path / "run"), "--model", "resnet18"]
     args = command._parser().parse_args([*place, *given])
     inputs = command._training_inputs(args, command._checked(args), 0)
-    assert getattr(inputs._flow.options, name) == value
+    assert getattr(inputs._loader.options, name) == value
 
 
 @pytest.mark.slow

@@ -198,4 +198,4 @@ def test_functions_that_take_options_have_their_signature(shards: dict[str, Path
         with pytest.raises(TypeError, match=message):
             ingest.build_shards(**arguments)
     flow = ingest.dataflow(shards=shards["lmdb"], batch_size=4, training=False)
-    assert flow.options == LoaderOptions(batch_size=4, training=False)
+    assert flow.loader.options == LoaderOptions(batch_size=4, training=False)

@@ -120,7 +120,7 @@ def test_numbers_of_workers():
 
 
 STREAM = """
-from ingest.loading.loader import iter_batches
+from ingest.loading.batches import iter_batches
 from ingest.loading.options import LoaderOptions
 for batch in iter_batches({shards!r}, LoaderOptions(batch_size=4, training=True, image_size=64, workers=2)):
     print("streaming", flush=True)

@@ -40,7 +40,7 @@ def _batches(dataset: Dataset, options: LoaderOptions) -> Iterator[tuple[np.ndar
 
 
 def _rows(dataset: Dataset, options: LoaderOptions, span: Span) -> Iterator[tuple[np.ndarray, int]]:
-    uniforms = sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
+    uniforms = sampler.random_draws(options.seed, *span).tolist()
     for number, record_uniforms in zip(_numbers(len(dataset), options, span), uniforms):
         record = dataset[number]
         image = _decode(record).convert("L" if dataset.manifest.channels == 1 else "RGB")

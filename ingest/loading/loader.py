@@ -1,240 +1,184 @@
-"""From shards to batches: worker processes fill slots of shared memory, the parent lends them in order.
-
-The batches are a function of the dataset and the options alone: the same bytes for any number of workers.
-
-    parent     order -> job (slot, records) -> worker's queue            ... -> slot filled -> batch, in order
-    worker                                     record -> view -> slot
-"""
+"""Batches as numpy arrays, iteration after iteration: what all adapters for frameworks stand on."""
 
 from __future__ import annotations
 
-import os
-import selectors
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from copy import copy
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, TypeVar
 
-import numpy as np
-
-from ingest import sampler
 from ingest.dataset.dataset import Dataset
-from ingest.errors import BadSampleError, IngestError, RecordError, WorkerError, fields_of
-from ingest.loading import transforms
-from ingest.loading.columns import COLUMNS, Batch, Layout, Row
+from ingest.errors import OptionError
+from ingest.loading.batches import Position, iter_batches
+from ingest.loading.columns import Batch, Layout
 from ingest.loading.options import LoaderOptions
-from ingest.loading.shared_memory import MAX_LENT_BATCHES, SharedBatchPool, anonymous_shared_memory
-from ingest.sampler import Span
-from ingest.system.worker_pool import Worker, num_workers
+from ingest.system.validation import takes, typed
 
-_QUEUED = 2
-"""Jobs a worker has at a time: the one it does, and the next, so that it need not wait for the parent."""
+T = TypeVar("T")
 
+_COUNTING = threading.Lock()
+"""Held while an iteration is counted. Not the loader's own: a lock cannot be copied to another process."""
 
-class BatchPart(NamedTuple):
-    """A part of a batch within one epoch: where it stands in the epoch, and the records it shows."""
+_SAME = ("batch_size", "training", "seed", "shuffle", "epochs")
+"""The options that decide which records a batch shows: a state is of these alone."""
 
-    span: Span
-    records: list[int]
+_MAX = 2**53
 
 
-class _Job(NamedTuple):
-    """A batch to fill, and the slot to fill it in."""
+class _Progress:
+    """How far a loader has come: where the next iteration begins, and where the next batch comes from."""
 
-    slot: int
-    rows: list[BatchPart]
-
-    def __str__(self) -> str:
-        return f"batch at position {self.rows[0].span.first} of epoch {self.rows[0].span.epoch}"
+    def __init__(self, start: Position):
+        self.iteration = self.batch = start
 
 
-@dataclass(eq=False)
-class _Pending:
-    """A batch that a worker has been told to fill."""
+class Loader:
+    """The batches of the dataset in the folder ``shards``: a ``Batch`` (images, labels) for each step.
 
-    job: _Job
-    size: int
-    is_filled: bool = False
-    text: dict[str, np.ndarray] = field(default_factory=dict)
-    failure: IngestError | None = None
+    The options are those of ``ingest.loading.options.LoaderOptions``, as keyword arguments; ``batch_size`` and
+    ``training`` must be given.
 
+    Images are uint8 [N, S, S, C], S being ``image_size`` pixels, C 1 for a dataset of grey images alone and 3 (RGB)
+    otherwise; labels are int32 [N]; after these come the columns that ``fields`` names. The batches are the same for
+    any number of ``workers`` processes (by default one a core, 0 for none) and in both formats. What a batch holds is
+    the consumer's for as long as it keeps it.
 
-def iter_batches(shards: str | Path, options: LoaderOptions, iteration: int = 0) -> Generator[Batch, None, None]:
-    """The batches of the dataset in the folder ``shards``, in order: those of an iteration, the first or a later one.
+    ``training``: every epoch is a permutation of all records, drawn from (``seed``, epoch). Images are random resized
+    crops, half of them flipped (``min_crop_area`` to all of the area, aspect 3/4 to 4/3), drawn from (seed, epoch,
+    position), or evaluation views if ``augment`` is off. With ``shuffle`` off an epoch goes from class to class
+    instead, for which all labels are read first. Batches are whole and run on across the end of an epoch; with
+    ``epochs`` only the very last may be smaller, without there is no end.
 
-    Raises RecordError, naming shard, record and key, for a damaged record; WorkerError if a worker process dies. Worker
-    processes start with the first batch and end with the iterator.
+    Otherwise: every record once, in packed order (``epochs`` times if given): the short side to 256/224 of the image
+    size, then the centre. An image of exactly that size is shown as it is.
+
+    One iteration gives ``epochs`` epochs of training, and the next one those that follow: ten passes of a loop show ten
+    permutations and new crops. Iterations are counted as they begin, those that are broken off too; without ``epochs``
+    the next one begins with the batch after the last that was given. Evaluation is the same every time. The first
+    iteration begins with batch ``start_batch``: what is before it is skipped at no cost.
+
+    Of ``num_shards`` processes, such as one a GPU, the one with ``shard_index`` has the rows ``shard_index``,
+    ``shard_index + num_shards``, ... of each batch, N of them being ``batch_size / num_shards``. All have the same
+    number of batches; the last one of an evaluation may be empty for some.
+
+    Every iteration has worker processes of its own, which begin with its first batch and end with it. A loader can be
+    pickled, and iterated in threads and in other processes; a copy goes on by itself from where the original was.
+
+    Raises OptionError, ManifestError or RecordError; while iterating, RecordError, naming shard, record and key, and
+    WorkerError.
     """
-    dataset = Dataset(shards)
-    if not len(dataset):
-        raise RecordError(f"{shards}: the dataset has no records", path=shards)
-    if num_workers(options.workers):
-        yield from _filled_by_workers(dataset, options, _Filler, iteration)
-        return
-    layout = _layout(dataset, options)
-    for rows in plan_batches(dataset, options, iteration):
-        arrays = layout.empty()
-        arrays["images"] = arrays["images"].reshape(layout.shape)
-        columns = {**arrays, **_fill(dataset, options, rows, arrays)}
-        size = _size(rows)
-        yield Batch({name: columns[name][:size] for name in layout.names})
+
+    @takes(LoaderOptions)
+    def __init__(self, shards: str | Path, options: LoaderOptions):
+        # Opened here, so that an unusable dataset is met before any training starts.
+        dataset = Dataset(shards)
+        self.shards = shards
+        self.options = options
+        self.records = len(dataset)
+        self.channels = dataset.manifest.channels
+        self.classes = dataset.manifest.classes
+        self.names = Layout.names_of(options.fields)
+        self._fingerprint = dataset.manifest.fingerprint
+        self._progress = _Progress(Position(0, options.start_batch))
+        _check_last_batch(options, self.records)
+
+    @classmethod
+    def of(cls, shards: str | Path, options: LoaderOptions) -> Loader:
+        """The loader with these ``options``."""
+        return cls(shards, **{field.name: getattr(options, field.name) for field in fields(options)})
+
+    def shard(self, index: int, count: int) -> Loader:
+        """The part of this loader that is for one of ``count`` processes: every so many-th of its rows, from ``index``.
+
+        The two go on together: what one has given, the other has.
+        """
+        own = self.options
+        options = replace(own, num_shards=own.num_shards * count, shard_index=own.shard_index + own.num_shards * index)
+        part = self.of(self.shards, options)
+        part._progress = self._progress
+        return part
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.hand_out(self.numbered())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_progress": copy(self._progress)}  # a copy's own
+
+    def __len__(self) -> int:
+        """Batches in the next iteration. Raises TypeError where they never end."""
+        total = self.options.num_batches(self.records, self._progress.iteration.batch)
+        if total is None:
+            raise TypeError("training without epochs has no end, and so no length")
+        return total
+
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self.options, field.name) for field in fields(self.options)}
+        shown = {field.name for field in fields(self.options) if given[field.name] != field.default}
+        options = "".join(f", {name}={value!r}" for name, value in given.items() if name in shown)
+        return f"<Loader({str(self.shards)!r}{options}): {self.records} records>"
+
+    def numbered(self) -> Generator[tuple[Batch, Position], None, None]:
+        """The batches of the next iteration, each with the position after it, taken but not yet counted as given."""
+        with _COUNTING:
+            start = self._progress.batch = self._progress.iteration
+            self._progress.iteration = self._after(start)
+        for number, batch in enumerate(iter_batches(self.shards, self.options, start), 1):
+            yield batch, Position(start.epoch, start.batch + number)
+
+    def hand_out(self, numbered: Iterable[tuple[T, Position]]) -> Generator[T, None, None]:
+        """Give what was made of the batches of ``numbered``, perhaps ahead of use, and count each as given by then."""
+        for item, after in numbered:
+            self._progress.batch = after
+            if self.options.num_epochs is None:
+                self._progress.iteration = after
+            yield item
+        self._progress.batch = self._progress.iteration
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch comes from: what ``load_state_dict`` takes, fit for JSON.
+
+        The same for all processes that share the batches, and for any number of them and of workers.
+        """
+        return {**self._progress.batch._asdict(), **self._identity()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Have the next iteration begin where ``state`` says: with the rest of the one that the state is from.
+
+        Raises OptionError where it is of another dataset, or of options that give other batches.
+        """
+        for name, here in self._identity().items():
+            if name not in state or state[name] != here or isinstance(state[name], bool) != isinstance(here, bool):
+                raise OptionError(
+                    f"the state is of {name} {state.get(name)!r}, and the loader has {here!r}: "
+                    "go on with the dataset and the options of before"
+                )
+        there = Position(*(typed(name, state.get(name), int) for name in Position._fields))
+        if not (0 <= there.epoch < _MAX and 0 <= there.batch < _MAX and self._is_beginning(there.epoch)):
+            raise OptionError(f"{there}: no iteration of this loader begins there: give what state_dict() gave")
+        self._progress.iteration = self._progress.batch = there
+
+    def _identity(self) -> dict[str, Any]:
+        return {"dataset": self._fingerprint, **{name: getattr(self.options, name) for name in _SAME}}
+
+    def _is_beginning(self, epoch: int) -> bool:
+        """Whether an iteration begins with this epoch."""
+        goes_on = self.options.training and self.options.epochs
+        return epoch % goes_on == 0 if goes_on else epoch == 0
+
+    def _after(self, start: Position) -> Position:
+        """Where the iteration begins that follows one from ``start``, as far as that is known yet."""
+        if not self.options.training:
+            return Position(0, self.options.start_batch)
+        return start if self.options.epochs is None else Position(start.epoch + self.options.epochs, 0)
 
 
-def iter_unfilled_batches(shards: str | Path, options: LoaderOptions) -> Generator[Batch, None, None]:
-    """The batches of ``iter_batches``, but not filled: what is left is what passes between the processes.
-
-    ``options.workers`` is 1 at the least.
-    """
-    yield from _filled_by_workers(Dataset(shards), options, _NoOpFiller)
-
-
-def _layout(dataset: Dataset, options: LoaderOptions) -> Layout:
-    shape = options.batch_size, options.image_size, options.image_size, dataset.manifest.channels
-    return Layout(shape, options.fields)
-
-
-def _size(batch: list[BatchPart]) -> int:
-    return sum(part.span.length for part in batch)
-
-
-def plan_batches(dataset: Dataset, options: LoaderOptions, iteration: int = 0) -> Iterator[list[BatchPart]]:
-    """What each batch of an iteration shows, in order."""
-    n, first_batch, first_epoch = len(dataset), options.first_batch(iteration), options.first_epoch(iteration)
-    by_class = _by_class(dataset) if options.training and not options.shuffle else None
-    for spans in sampler.batches(n, options.batch_size, first_batch, options.num_epochs, options.num_shards):
-        spans = [span._replace(epoch=first_epoch + span.epoch) for span in spans]
-        yield [BatchPart(span, _records(span, options, n, by_class)) for span in spans]
-
-
-def _by_class(dataset: Dataset) -> np.ndarray:
-    """The records in the order of their labels, those of a class as they are packed: int64 [records]."""
-    return np.argsort([dataset[i].label for i in range(len(dataset))], kind="stable")
-
-
-def _records(span: Span, options: LoaderOptions, n: int, by_class: np.ndarray | None) -> list[int]:
-    part = slice(span.first, span.first + span.length)
-    if by_class is not None:
-        return by_class[part].tolist()
-    if options.training:
-        return sampler.epoch_order(n, options.seed, span.epoch)[part].tolist()
-    return list(range(n)[part])
-
-
-def _fill(
-    dataset: Dataset, options: LoaderOptions, batch: list[BatchPart], arrays: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Write the columns of ``batch`` into ``arrays``; gives those that are text."""
-    images, labels = arrays["images"], arrays["labels"]
-    text = {name: np.empty(_size(batch), object) for name in options.fields if name not in arrays}
-    others = [(COLUMNS[name].value, {**arrays, **text}[name]) for name in options.fields]
-    position = 0
-    for span, numbers in batch:
-        uniforms = sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
-        for i, number in enumerate(numbers):
-            record = dataset[number]
-            try:
-                if options.training:
-                    transforms.train_transform(record, uniforms[i], images[position], options)
-                else:
-                    transforms.eval_transform(record, images[position])
-                labels[position] = record.label
-                for value, array in others:
-                    array[position] = value(Row(record, number))
-            except Exception as error:  # of ours, or of the decoder or the resize
-                raise dataset.describe(number, error) from error
-            position += 1
-    return text
-
-
-class _Filler:
-    """Fills slots; the handler of a worker process. Gives the columns that are text."""
-
-    def __init__(self, folder: Path, options: LoaderOptions, descriptor: int, layout: Layout):
-        transforms.single_threaded()
-        self._dataset = Dataset(folder)
-        self._options, self._layout = options, layout
-        self._pool = SharedBatchPool(descriptor, layout)
-
-    def __call__(self, job: _Job, report: Callable[[int], object]) -> dict[str, np.ndarray]:
-        arrays = self._pool.arrays(job.slot)
-        arrays["images"] = arrays["images"].reshape(self._layout.shape)
-        return _fill(self._dataset, self._options, job.rows, arrays)
-
-
-class _NoOpFiller(_Filler):
-    """Leaves slots as they are."""
-
-    def __call__(self, job: _Job, report: Callable[[int], object]) -> dict[str, np.ndarray]:
-        self._pool.arrays(job.slot)
-        return {name: np.full(_size(job.rows), "", object) for name in self._layout.text()}
-
-
-def _filled_by_workers(
-    dataset: Dataset, options: LoaderOptions, filler: type[_Filler], iteration: int = 0
-) -> Iterator[Batch]:
-    layout = _layout(dataset, options)
-    todo, workers = plan_batches(dataset, options, iteration), num_workers(options.workers)
-    _compile(dataset, layout.shape)
-    descriptor = anonymous_shared_memory((_QUEUED * workers + MAX_LENT_BATCHES) * layout.size_bytes)
-    with ExitStack() as stack:
-        stack.callback(os.close, descriptor)
-        pool = SharedBatchPool(descriptor, layout)
-        queues: dict[Worker, deque[_Pending]] = {}
-        for _ in range(workers):
-            worker = Worker(filler, dataset.folder, options, descriptor, layout, descriptors=(descriptor,))
-            queues[stack.enter_context(closing(worker))] = deque()
-        selector = stack.enter_context(selectors.DefaultSelector())
-        for worker in queues:
-            selector.register(worker, selectors.EVENT_READ)
-        line: deque[_Pending] = deque()  # all batches that are under way, in order
-        while True:
-            _send_jobs(todo, pool, queues, line)
-            if not line:
-                return
-            # Without waiting if there is a batch to give: those who are done should get their next job first.
-            ready = selector.select(0 if line[0].is_filled else None)
-            for key, _ in ready:
-                _collect(dataset, key.fileobj, queues[key.fileobj])  # type: ignore[arg-type, index]
-            if line[0].is_filled and not ready:
-                batch = line.popleft()
-                if batch.failure:
-                    raise batch.failure
-                yield pool.lend(batch.job.slot, batch.size, batch.text)
-
-
-def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
-    """Make a view for nothing: what that has compiled is kept on disk, and need not be compiled in each worker."""
-    with suppress(BadSampleError, RecordError):  # the worker that meets it will say it in its turn
-        transforms.eval_transform(dataset[0], np.empty(shape[1:], np.uint8))
-
-
-def _send_jobs(
-    todo: Iterator[list[BatchPart]], pool: SharedBatchPool, queues: dict[Worker, deque[_Pending]], line: deque[_Pending]
-) -> None:
-    while True:
-        worker, queue = min(queues.items(), key=lambda item: len(item[1]))
-        slot = pool.take() if len(queue) < _QUEUED else None
-        if slot is None:
-            return
-        rows = next(todo, None)
-        if rows is None:
-            return  # and nobody needs the slot any more
-        pending = _Pending(_Job(slot, rows), _size(rows))
-        worker.send(pending.job)
-        queue.append(pending)
-        line.append(pending)
-
-
-def _collect(dataset: Dataset, worker: Worker, queue: deque[_Pending]) -> None:
-    try:
-        queue[0].text = worker.receive()
-    except WorkerError as error:
-        dataset.check_sizes()  # a shard that was cut short while it was read is what may have killed it
-        job = f"{queue[0].job}: " if queue else ""
-        raise WorkerError(f"{dataset.folder}: {job}{error}", **fields_of(error, path=dataset.folder)) from error
-    except IngestError as error:
-        # Raised in its turn, after the batches before it.
-        queue[0].failure = error
-    queue.popleft().is_filled = True
+def _check_last_batch(options: LoaderOptions, records: int) -> None:
+    """Raise OptionError where the last batch of training has no image for some of the processes that share it."""
+    last = (options.num_epochs or 0) * records % options.batch_size
+    if options.training and 0 < last < options.num_shards:
+        raise OptionError(
+            f"{records} records in batches of {options.batch_size} leave a last batch of {last}, too few for "
+            f"num_shards, {options.num_shards}: give another batch_size, or no epochs"
+        )

@@ -46,8 +46,9 @@ class LoaderOptions(TransformOptions):
 
     ``fields`` are more columns of the batch, besides images and labels: names of ``loading.columns.COLUMNS``.
 
-    The first batch is number ``start_batch``. Of ``num_shards`` processes, such as one a host, the one with
-    ``shard_index`` has every so many-th batch, and counts its own.
+    The first batch is number ``start_batch``. Of ``num_shards`` processes, such as one a GPU, the one with
+    ``shard_index`` has the rows ``shard_index``, ``shard_index + num_shards``, ... of each batch: ``batch_size`` is the
+    size of what all of them have together, and their number does not change what that is.
     """
 
     batch_size: Annotated[int, Option(low=1, high=1_000_000)]
@@ -71,24 +72,23 @@ class LoaderOptions(TransformOptions):
             raise OptionError(f"fields {self.fields!r}: give some of {choices}, each once")
         if self.shard_index >= self.num_shards:
             raise OptionError(f"shard_index is {self.shard_index}: give 0 to {self.num_shards - 1}, below num_shards")
+        if self.batch_size % self.num_shards:
+            raise OptionError(
+                f"batch_size is {self.batch_size}: give a multiple of num_shards, {self.num_shards}, which share it"
+            )
 
     @property
     def num_epochs(self) -> int | None:
         """The number of epochs of an iteration, or None for no end."""
         return self.epochs if self.training or self.epochs else 1
 
-    def first_epoch(self, iteration: int) -> int:
-        """The epoch that an iteration, from 0, begins with: those of training go on, evaluation is the same again."""
-        return iteration * self.epochs if self.training and self.epochs else 0
+    @property
+    def rows(self) -> int:
+        """The images that this process has of a whole batch."""
+        return self.batch_size // self.num_shards
 
-    def first_batch(self, iteration: int) -> int:
-        """The batch that an iteration begins with, of those of all processes, from its first epoch on."""
-        is_later = bool(self.first_epoch(iteration))
-        return self.shard_index + (0 if is_later else self.start_batch * self.num_shards)
-
-    def num_batches(self, records: int, iteration: int = 0) -> int | None:
-        """How many batches ``records`` records give this process in an iteration, or None if they never end."""
+    def num_batches(self, records: int, first_batch: int) -> int | None:
+        """How many batches ``records`` records give in an iteration from ``first_batch`` on; None: they never end."""
         if self.num_epochs is None:
             return None
-        total = -(-self.num_epochs * records // self.batch_size)
-        return max(0, -(-(total - self.first_batch(iteration)) // self.num_shards))
+        return max(0, -(-self.num_epochs * records // self.batch_size) - first_batch)

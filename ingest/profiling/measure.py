@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.dataset.dataset import Dataset
-from ingest.loading import loader
+from ingest.loading import batches
 from ingest.loading.augment import EVALUATION_SCALE
 from ingest.profiling import advice, stages, throughput
 from ingest.profiling.advice import Advice
@@ -70,7 +70,7 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
             ("ceiling", number): throughput.ceiling(stack, shards, training(0), number)
             for number in {cores, advice.busy_cores(workers, cores)}
         }
-        measures["ipc"] = throughput.stream(stack, shards, training(1), loader.iter_unfilled_batches)
+        measures["ipc"] = throughput.stream(stack, shards, training(1), batches.iter_unfilled_batches)
         measures |= {number: throughput.stream(stack, shards, training(number)) for number in counts}
         measures["feed"] = throughput.in_a_process(stack, throughput.Feed, shards, training(0))
         bar.reset(throughput.rounds(len(measures), options.seconds) * len(measures))

@@ -18,7 +18,7 @@ from ingest import jpeg, sampler
 from ingest.dataset.dataset import Dataset
 from ingest.errors import BadSampleError, RecordError
 from ingest.loading import augment, transforms
-from ingest.loading.loader import plan_batches
+from ingest.loading.batches import plan_batches
 from ingest.loading.options import LoaderOptions
 from ingest.record import RAW, parse
 from ingest.system import paths
@@ -116,7 +116,7 @@ def batch_microseconds(dataset: Dataset, options: LoaderOptions) -> float:
     images = 0
     for rows in islice(plan_batches(dataset, options), _PLANNED):
         for span, numbers in rows:
-            sampler.random_draws(options.seed, span.epoch, span.first, span.length).tolist()
+            sampler.random_draws(options.seed, *span).tolist()
             images += len(numbers)
     return (time.thread_time_ns() - start) / 1e3 / images
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ingest import baselines
 from ingest.baselines import OURS
+from ingest.loading import loader as loading
+from ingest.loading.batches import iter_batches
 from ingest.loading.columns import Batch, Layout
-from ingest.loading.loader import iter_batches
 from ingest.loading.options import LoaderOptions
 from ingest.loading.shared_memory import MAX_LENT_BATCHES
 from ingest.profiling.stages import Ceiling
@@ -125,9 +126,8 @@ class Loader:
         self._size = options.batch_size
         if name == OURS:
             from ingest.adapters.tensorflow import InputFunction
-            from ingest.adapters.tensorpack import ShardFlow
 
-            self._steps = iter(InputFunction(ShardFlow(shards, options))())
+            self._steps = iter(InputFunction(loading.Loader.of(shards, options))())
         else:
             self._steps = iter(baselines.input_fn(name, shards, options)())
 
@@ -144,23 +144,25 @@ class Feed:
     def __init__(self, shards: Path, options: LoaderOptions):
         _without_devices()
         from ingest.adapters.tensorflow import InputFunction
-        from ingest.adapters.tensorpack import ShardFlow
-
-        class Ready(ShardFlow):
-            def __iter__(self) -> Iterator[list[Any]]:
-                size = options.image_size
-                layout = Layout((options.batch_size, size, size, self.channels))
-                batch = [np.zeros_like(array) for array in layout.empty().values()]
-                batch[0] = batch[0].reshape(layout.shape)
-                while True:
-                    yield batch
 
         self._size = options.batch_size
-        self._steps = iter(InputFunction(Ready(shards, options))())
+        self._steps = iter(InputFunction(_Ready.of(shards, options))())
 
     def __call__(self, seconds: float, report: object) -> float:
         """Images/s over ``seconds``."""
         return _rate(self._steps, seconds, self._size)
+
+
+class _Ready(loading.Loader):
+    """Gives one batch over and over, which is there already."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        size = self.options.image_size
+        layout = Layout((self.options.batch_size, size, size, self.channels))
+        columns = {name: np.zeros_like(array) for name, array in layout.empty().items()}
+        columns["images"] = columns["images"].reshape(layout.shape)
+        while True:
+            yield Batch(columns)
 
 
 def _without_devices() -> None:

@@ -161,7 +161,7 @@ class takes(Generic[P, Options]):  # noqa: N801  # a decorator
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
-                raise TypeError(f"{function.__name__}() {error}") from None
+                raise TypeError(f"{function.__qualname__.removesuffix('.__init__')}() {error}") from None
             first = [given.pop(parameter.name) for parameter in own]
             return function(*first, self._kind(**given))  # type: ignore[call-arg]
 

@@ -27,7 +27,7 @@ from ingest.dataset.dataset import Dataset
 from ingest.dataset.record_check import check_record
 from ingest.errors import BadSampleError, IngestError, RecordError
 from ingest.loading import transforms
-from ingest.loading.loader import iter_batches
+from ingest.loading.batches import iter_batches
 from ingest.loading.options import LoaderOptions, TransformOptions
 from ingest.record import Record, _field, _varint, parse, serialize
 from ingest.system import paths

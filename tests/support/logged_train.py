@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import train
 from ingest.adapters import tensorflow
-from ingest.loading import loader
+from ingest.loading import batches as plan
 from models import hooks
 
 
@@ -29,7 +29,7 @@ def main() -> int:
 
 def logged(log: TextIO) -> int:
     records_of, batches_of, after_run = (
-        loader._records, tensorflow.InputFunction._batches, hooks.ThroughputHook.after_run
+        plan._records, tensorflow.InputFunction._batches, hooks.ThroughputHook.after_run
     )  # fmt: skip
 
     def records(span: Any, options: Any, *rest: Any) -> list[int]:
@@ -38,9 +38,9 @@ def logged(log: TextIO) -> int:
             log.write(f"records {' '.join(map(str, found))}\n")
         return found
 
-    def batches(self: Any, flow: Any, parts: int) -> Iterator[Any]:
-        for images, labels in batches_of(self, flow, parts):
-            if flow.options.training:
+    def batches(self: Any, loader: Any, parts: int) -> Iterator[Any]:
+        for images, labels in batches_of(self, loader, parts):
+            if loader.options.training:
                 log.write(f"batch {zlib.crc32(images.tobytes())} {zlib.crc32(labels.tobytes())}\n")
             yield images, labels
 
@@ -48,7 +48,7 @@ def logged(log: TextIO) -> int:
         after_run(self, context, values)
         log.write(f"step {float(values.results[0][0])!r}\n")
 
-    loader._records = records
+    plan._records = records
     tensorflow.InputFunction._batches = batches
     hooks.ThroughputHook.after_run = step
     return train.main()

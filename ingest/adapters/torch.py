@@ -1,0 +1,151 @@
+"""From a Loader to PyTorch: ready batches as tensors, on the device ahead of use."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed
+from torch.utils.data import IterableDataset, get_worker_info
+
+from ingest.errors import OptionError
+from ingest.loading.batches import Position
+from ingest.loading.columns import Batch
+from ingest.loading.loader import Loader
+from ingest.system.ahead import ahead
+
+_AHEAD = 2
+"""Batches on the device before they are asked for: the next one, and one that is being copied."""
+
+
+class TorchBatches(IterableDataset[Batch]):
+    """What ``batches`` gives: an IterableDataset whose elements are whole batches.
+
+    ``state_dict`` and ``load_state_dict`` are those of the Loader; batches that are only taken ahead do not count.
+    """
+
+    def __init__(self, loader: Loader, device: torch.device, rank: int | None, world_size: int | None):
+        self._whole, self._device = loader, device
+        self._given = rank, world_size
+        self._shares: dict[tuple[int, int], Loader] = {(0, 1): loader}
+
+    @property
+    def loader(self) -> Loader:
+        """The Loader of this process's rows."""
+        place = self._place()
+        if place not in self._shares:
+            self._shares[place] = self._whole.shard(*place)
+        return self._shares[place]
+
+    def __iter__(self) -> Iterator[Batch]:
+        if get_worker_info() is not None:
+            raise OptionError(
+                "each worker process of a DataLoader would give all batches: give DataLoader num_workers=0; the "
+                "loader has processes of its own, as many as its option workers says"
+            )
+        loader = self.loader
+        if self._device.type == "cpu":
+            return map(_tensors, loader)
+        if self._device.type == "cuda":
+            return self._from_stream(loader)
+        copied = ((_to(self._device, _tensors(batch)), after) for batch, after in loader.numbered())
+        return loader.hand_out(ahead(copied, _AHEAD))
+
+    def __len__(self) -> int:
+        """Batches in the next iteration. Raises TypeError where they never end."""
+        return len(self.loader)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch comes from: see ``Loader.state_dict``."""
+        return self._whole.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Have the next iteration begin where ``state`` says: see ``Loader.load_state_dict``."""
+        self._whole.load_state_dict(state)
+
+    def _place(self) -> tuple[int, int]:
+        """This process's rank and the number of processes, which may be known only once training begins."""
+        rank, world_size = self._given
+        if rank is not None and world_size is not None:
+            return rank, world_size
+        is_one_of_several = distributed.is_available() and distributed.is_initialized()
+        if not is_one_of_several or self._whole.options.num_shards > 1:
+            return 0, 1
+        return distributed.get_rank(), distributed.get_world_size()
+
+    def _from_stream(self, loader: Loader) -> Generator[Batch, None, None]:
+        """The batches, copied to the GPU on a stream of their own, which the current stream waits for."""
+        stream = torch.cuda.Stream(self._device)
+        for batch, copied in loader.hand_out(ahead(_copies(loader, self._device, stream), _AHEAD)):
+            current = torch.cuda.current_stream(self._device)
+            current.wait_event(copied)
+            for tensor in batch:
+                if isinstance(tensor, torch.Tensor):
+                    tensor.record_stream(current)  # its memory was allocated for the other stream
+            yield batch
+
+
+def batches(
+    loader: Loader,
+    device: torch.device | str | int | None = None,
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
+) -> TorchBatches:
+    """The batches of ``loader`` as PyTorch's tensors: an IterableDataset of ready batches, to be iterated as it is.
+
+    An element is a ``Batch`` (images, labels): images are uint8 [N, C, S, S] in the memory format channels_last, labels
+    int64 [N], as losses want them; the columns that the loader's ``fields`` name follow, text as lists of str.
+
+    On the CPU (``device`` None) images lie in the memory that the loader filled, without a copy. For a GPU they are
+    pinned, and copied on a stream of their own, ahead of use.
+
+    ``rank`` and ``world_size`` say which rows of each batch are this process's. By default they are those of
+    torch.distributed where that is initialised when an iteration begins, unless the loader has ``num_shards`` of its
+    own; 0 and 1 give the whole batches to a process that is one of several.
+
+    It goes into ``DataLoader(..., batch_size=None, num_workers=0)``, torchdata's StatefulDataLoader and Lightning. The
+    loader's ``state_dict`` counts what was given, not what was taken ahead. Raises OptionError.
+    """
+    if (rank is None) != (world_size is None):
+        raise OptionError("give rank and world_size together, or neither")
+    if rank is not None and world_size is not None:
+        loader.shard(rank, world_size)  # which checks them
+    return TorchBatches(loader, torch.device("cpu" if device is None else device), rank, world_size)
+
+
+def _tensors(batch: Batch) -> Batch:
+    """The columns as tensors in the same memory, images as [N, C, S, S]."""
+    return Batch({name: _tensor(name, column) for name, column in batch.asdict().items()})
+
+
+def _tensor(name: str, column: np.ndarray) -> Any:
+    if column.dtype == object:
+        return column.tolist()
+    if name == "images":
+        return torch.from_numpy(column).permute(0, 3, 1, 2)
+    return torch.from_numpy(column.astype(np.int64, copy=False))
+
+
+def _copies(
+    loader: Loader, device: torch.device, stream: torch.cuda.Stream
+) -> Generator[tuple[tuple[Batch, torch.cuda.Event], Position], None, None]:
+    """The loader's batches on the GPU, each with the event after which they are there."""
+    for batch, after in loader.numbered():
+        with torch.cuda.stream(stream):
+            there, copied = _to(device, _tensors(batch)), stream.record_event()
+        yield (there, copied), after
+
+
+def _to(device: torch.device, batch: Batch) -> Batch:
+    return Batch({name: _moved(device, column) for name, column in batch.asdict().items()})
+
+
+def _moved(device: torch.device, column: Any) -> Any:
+    if not isinstance(column, torch.Tensor):
+        return column
+    if device.type == "cuda":
+        column = column.pin_memory()
+    return column.to(device, non_blocking=True)
