@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import closing
@@ -36,9 +37,11 @@ def ahead(items: Generator[T, None, None], count: int) -> Generator[T, None, Non
         if item.error:
             raise item.error
     finally:
-        stopped.set()
-        _empty(ready)
-        thread.join()
+        # As Python ends, the thread stands still already, and may hold a lock.
+        if not sys.is_finalizing():
+            stopped.set()
+            _empty(ready)
+            thread.join()
 
 
 def _make(items: Generator[T, None, None], ready: Queue[T | _End], stopped: threading.Event) -> None:
