@@ -119,7 +119,8 @@ def test_the_pages_name_all_formats_sources_networks_and_loaders():
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_the_page_of_commands_has_every_flag(name: str):
-    (section,) = re.findall(rf"^## ingest {name}$(.*?)(?=^## |\Z)", (ROOT / "docs/commands.md").read_text(), re.M | re.S)
+    text = (ROOT / "docs/commands.md").read_text()
+    (section,) = re.findall(rf"^## ingest {name}$(.*?)(?=^## |\Z)", text, re.M | re.S)
     assert flags_of(help_of(("ingest", name))) - {"--help"} == flags_of(section)
 
 
