@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import re
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from support.docs_check import DOCUMENTS, ROOT, Check, blocks, commands, flags_o
 import ingest
 from ingest import formats
 from ingest.baselines import BASELINES
+from ingest.loading.options import LoaderOptions
 from ingest.record import FIELDS
 from ingest.sources.detect import kinds
 from models import NETWORKS
@@ -92,15 +94,53 @@ def test_every_command_is_among_those_held_here():
     assert sorted(found) == sorted(SUBCOMMANDS)
 
 
-def test_the_readme_names_all_formats_sources_networks_and_loaders():
-    text = " ".join((ROOT / "README.md").read_text().split())
-    assert kinds() in text
-    assert f"--format {'|'.join(sorted(formats.NAMES, reverse=True))}" in text
-    assert f"--loader {'|'.join(BASELINES)}" in text and f"--against {','.join(BASELINES)}" in text
+def text_of(document: str) -> str:
+    """A document as one line."""
+    return " ".join((ROOT / document).read_text().split())
+
+
+def test_the_readme_is_an_overview():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 130
+    assert any("for images, labels in ingest.Loader(" in line for line in lines[:50])
+
+
+def test_the_pages_name_all_formats_sources_networks_and_loaders():
+    assert kinds() in text_of("docs/packing.md")
+    commands_page, training_page = text_of("docs/commands.md"), text_of("docs/training.md")
+    assert commands_page.count(f"--format {'|'.join(sorted(formats.NAMES, reverse=True))}") == 2
+    assert f"--against {','.join(BASELINES)}" in commands_page
+    assert f"--loader {'|'.join(BASELINES)}" in training_page
     for name, network in NETWORKS.items():
         sizes, recipe = f"{network.image_size}, {network.min_image_size}", network.recipe
         row = rf"\| `{name}` \| [\d,]+( at {network.classes})? \| {recipe.batch_size}, {recipe.epochs} \| {sizes} \|"
-        assert re.search(row, text), f"README's table of networks: {row}"
+        assert re.search(row, training_page), f"the table of networks: {row}"
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_the_page_of_commands_has_every_flag(name: str):
+    text = (ROOT / "docs/commands.md").read_text()
+    (section,) = re.findall(rf"^## ingest {name}$(.*?)(?=^## |\Z)", text, re.M | re.S)
+    assert flags_of(help_of(("ingest", name))) - {"--help"} == flags_of(section)
+
+
+def test_the_pages_of_training_have_every_flag():
+    pages = text_of("docs/training.md") + text_of("docs/commands.md")
+    assert flags_of(help_of(("train.py",))) - {"--help"} - flags_of(pages) == set()
+
+
+def test_the_page_of_the_loader_has_every_option_and_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| ", (ROOT / "docs/loading.md").read_text(), re.M)
+    defaults = {
+        field.name: "required" if field.default is MISSING else f"`{field.default}`" for field in fields(LoaderOptions)
+    }
+    assert dict(rows) == defaults
+
+
+def test_the_page_of_storage_has_every_variable():
+    sources = "".join(path.read_text() for path in (ROOT / "ingest").rglob("*.py"))
+    named = set(re.findall(r"\bINGEST_\w+", sources))
+    assert named == set(re.findall(r"^\| `(INGEST_\w+)` \|", (ROOT / "docs/storage.md").read_text(), re.M))
 
 
 def test_the_format_page_has_every_field():
@@ -158,6 +198,14 @@ echo $WORD $(ls made) > \\
 rocket --to moon
 ```
 
+```python needs pytest<8, no-such-package
+raise SystemExit("not run")
+```
+
+```python needs pytest>=8
+open("heard").read().index("said")
+```
+
 ```console
 $ ingest verify SHARDS [--decode] [--repair SRC [--labels FILE]]
 whatever it prints
@@ -173,10 +221,10 @@ open("heard").read().index("said")
     ("block", "failure"),
     [
         ("", None),
-        ("```sh\nls nowhere\n```", "23: ended with 2\n  ls nowhere\n"),
-        ("```console\n$ ingest convert SHARDS OUT --fromat tfrecord|lmdb\n```", "23: no such flag: --fromat\n"),
-        ("```python\nimage_bytes\n```", "23: ended with 1\n  image_bytes\n"),
-        ("```sh\nmake everything\n```", "23: ended with 2\n"),
+        ("```sh\nls nowhere\n```", "31: ended with 2\n  ls nowhere\n"),
+        ("```console\n$ ingest convert SHARDS OUT --fromat tfrecord|lmdb\n```", "31: no such flag: --fromat\n"),
+        ("```python\nimage_bytes\n```", "31: ended with 1\n  image_bytes\n"),
+        ("```sh\nmake everything\n```", "31: ended with 2\n"),
     ],
 )
 def test_what_does_not_run_as_it_stands_is_named(tmp_path: Path, block: str, failure: str | None):
@@ -186,8 +234,9 @@ def test_what_does_not_run_as_it_stands_is_named(tmp_path: Path, block: str, fai
     (tmp_path / "scratch").mkdir()
     check = Check(tmp_path / "scratch", tmp_path / "stand-ins")
     check.document(str(document))
-    assert check.counts == {"run": 4, "synopses": 1}
-    assert [note.split(": ", 2)[2] for note in check.notes] == ["needs the moon"]
+    assert check.counts == {"run": 5, "synopses": 1}
+    whys = [note.split(": ", 2)[2] for note in check.notes]
+    assert whys == ["needs the moon", f"it needs pytest<8, and {pytest.__version__} is installed"]
     found = [text.removeprefix(f"{document}:") for text in check.failures]
     assert len(found) == (failure is not None)
     assert all(text.startswith(failure) for text in found)

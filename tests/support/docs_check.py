@@ -7,6 +7,8 @@ ImageNet's names, MNIST's files, shards, a trained network. A command has a shel
 export, cd and source go before it.
 
     ```sh not run: REASON      what cannot be run here, such as a cluster: only its syntax is checked
+    ```python needs torch      what is run where these packages are installed, in these versions (``keras>=3, jax``);
+                               elsewhere only its syntax is checked
     $ ingest verify SHARDS     a synopsis, with metavariables in capitals: only its flags are checked
     make TARGET                what they do is run elsewhere: only that make knows the target is checked
 
@@ -25,16 +27,16 @@ import sys
 import tempfile
 import time
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")), "benchmarks/README.md")
 
 TRAINING_SECONDS, COMMAND_SECONDS = 25, 400
-OPTIONAL = ("sklearn",)
-"""Packages that a document may use, and an installation may lack."""
 
 # What a command of a document writes, so that no stand-in may lie there: OUT, a --model-dir, a --out.
 WRITES = re.compile(r"ingest synth (\S+)|build-shards \S+ (\S+)|convert \S+ (\S+)|--model-dir (\S+)|--out (\S+)")
@@ -43,11 +45,12 @@ A_STEP = re.compile(r"training [\w-]+: .*?\| *[1-9][\d.]*[kM]?/")
 
 
 class Block(NamedTuple):
-    """A fenced block: where its text begins, and why it is not run, if it is not."""
+    """A fenced block: where its text begins, which packages it needs, and why it is not run, if it is not."""
 
     document: str
     line: int
     language: str
+    needs: tuple[str, ...]
     reason: str | None
     text: str
 
@@ -69,8 +72,10 @@ def blocks(document: str) -> list[Block]:
     found, opened, text = [], None, []
     for number, line in enumerate((ROOT / document).read_text().splitlines(), 1):
         if line.startswith("```") and opened is None:
-            language, _, reason = line.removeprefix("```").partition(" not run: ")
-            opened, text = (number + 1, language.strip(), reason or None), []
+            words, _, reason = line.removeprefix("```").partition(" not run: ")
+            language, _, packages = words.partition(" needs ")
+            needs = tuple(package.strip() for package in packages.split(",") if package)
+            opened, text = (number + 1, language.strip(), needs, reason or lacking(needs)), []
         elif line.startswith("```"):
             found.append(Block(document, *opened, "\n".join(text)))
             opened = None
@@ -102,10 +107,16 @@ def units(block: Block) -> list[Command]:
     return [whole] if block.reason or block.language == "python" else commands(block)
 
 
-def lacking(block: Block) -> str | None:
-    """Why a block of Python cannot be run: a package is not installed that need not be."""
-    needed = [name for name in OPTIONAL if re.search(rf"^(from|import) {name}\b", block.text, re.M)]
-    return next((f"{name} is not installed" for name in needed if not find_spec(name)), None)
+def lacking(needs: tuple[str, ...]) -> str | None:
+    """Why a block cannot be run that needs these packages: the first that is not installed in such a version."""
+    for requirement in map(Requirement, needs):
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            return f"{requirement.name} is not installed"
+        if not requirement.specifier.contains(installed, prereleases=True):
+            return f"it needs {requirement}, and {installed} is installed"
+    return None
 
 
 def is_synopsis(text: str) -> bool:
@@ -237,12 +248,12 @@ class Check:
 
     def _one(self, block: Block, command: Command, folder: Path) -> None:
         where, is_python = f"{command.document}:{command.line}", block.language == "python"
-        if reason := block.reason or lacking(block):
+        if block.reason:
             check = (
                 [sys.executable, "-c", "import sys; compile(sys.argv[1], '', 'exec')"] if is_python else ["bash", "-nc"]
             )
             self._execute([*check, command.text], command, folder)
-            self.notes.append(f"not run: {where}: {reason}")
+            self.notes.append(f"not run: {where}: {block.reason}")
         elif is_python:
             (folder / "block.py").write_text(command.text + "\n")
             self._execute([sys.executable, "block.py"], command, folder)
