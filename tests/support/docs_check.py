@@ -110,13 +110,20 @@ def units(block: Block) -> list[Command]:
 def lacking(needs: tuple[str, ...]) -> str | None:
     """Why a block cannot be run that needs these packages: the first that is not installed in such a version."""
     for requirement in map(Requirement, needs):
-        try:
-            installed = version(requirement.name)
-        except PackageNotFoundError:
+        installed = installed_version(requirement.name) or installed_version(f"{requirement.name}-cpu")
+        if installed is None:
             return f"{requirement.name} is not installed"
         if not requirement.specifier.contains(installed, prereleases=True):
             return f"it needs {requirement}, and {installed} is installed"
     return None
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package, if it is installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def is_synopsis(text: str) -> bool:
@@ -287,7 +294,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as scratch:
         check = Check(Path(scratch), Path(scratch) / "stand-ins")
-        make(Path(scratch) / "stand-ins")
+        make(Path(scratch) / "stand-ins", with_training=lacking(("tensorflow<2.16",)) is None)
         for name in sys.argv[1:] or DOCUMENTS:
             check.document(name)
     print("", *check.notes, sep="\n")

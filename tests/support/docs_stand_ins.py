@@ -21,8 +21,8 @@ from support.sources import as_parquet, as_tar_of_tars, parquet_of, tar_of
 ROOT = Path(__file__).parents[2]
 
 
-def make(folder: Path) -> None:
-    """Make all of it below ``folder``."""
+def make(folder: Path, with_training: bool) -> None:
+    """Make all of it below ``folder``; a finished training only if asked for, since that needs TensorFlow 2.15."""
     synthesize(folder / "photos", SynthOptions(classes=3, images=120, workers=2))
     for split in ("train", "val"):
         shutil.copytree(folder / "photos" / split, folder / "ILSVRC2012" / split)
@@ -36,7 +36,8 @@ def make(folder: Path) -> None:
     put(folder / "hf/val/data", {"validation-00000-of-00001.parquet": parquet_of(val, names)})
     put(folder / "mnist", {**_mnist("train", 100), **_mnist("t10k", 20)})
     put(folder, {"cat.jpg": image_bytes("JPEG", (300, 200)), "dog.png": image_bytes("PNG", (300, 200))})
-    _train(folder)
+    if with_training:
+        _train(folder)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
