@@ -247,7 +247,9 @@ def own(batches):
         assert labels.sharding == rows
         yield [int(n) for shard in numbers.addressable_shards for n in shard.data]
 loader = ingest.Loader(shards, **options)
-here = jax.local_devices()[0]
+here, there = jax.local_devices()
+with jax.default_device(there):
+    assert next(adapter.batches(ingest.Loader(shards, **options))).images.device == there
 found = {"whole": [n.tolist() for _, _, n in adapter.batches(loader, jax.sharding.SingleDeviceSharding(here))]}
 loader = ingest.Loader(shards, **options)
 found["first"] = list(own(adapter.batches(loader, rows)))

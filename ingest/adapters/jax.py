@@ -34,7 +34,8 @@ def batches(loader: Loader, sharding: Sharding | None = None) -> Generator[Batch
     """
     share = _share(loader, sharding)
     own = loader.shard(share.process, share.processes) if share.processes > 1 else loader
-    return own.hand_out(ahead(_copies(own, sharding, share), _AHEAD))
+    default = jax.config.jax_default_device  # of this thread: another one's may differ
+    return own.hand_out(ahead(_copies(own, sharding, share, default), _AHEAD))
 
 
 class _Share(NamedTuple):
@@ -44,9 +45,13 @@ class _Share(NamedTuple):
     processes: int
 
 
-def _copies(loader: Loader, sharding: Sharding | None, share: _Share) -> Generator[tuple[Batch, Position], None, None]:
+def _copies(
+    loader: Loader, sharding: Sharding | None, share: _Share, default: Any
+) -> Generator[tuple[Batch, Position], None, None]:
     for batch, after in loader.numbered():
-        yield Batch({name: _on_devices(column, sharding, share) for name, column in batch.asdict().items()}), after
+        with jax.default_device(default):
+            there = {name: _on_devices(column, sharding, share) for name, column in batch.asdict().items()}
+        yield Batch(there), after
 
 
 def _on_devices(column: np.ndarray, sharding: Sharding | None, share: _Share) -> Any:

@@ -29,15 +29,12 @@ class TorchBatches(IterableDataset[Batch]):
     def __init__(self, loader: Loader, device: torch.device, rank: int | None, world_size: int | None):
         self._whole, self._device = loader, device
         self._given = rank, world_size
-        self._shares: dict[tuple[int, int], Loader] = {(0, 1): loader}
 
     @property
     def loader(self) -> Loader:
         """The Loader of this process's rows."""
         place = self._place()
-        if place not in self._shares:
-            self._shares[place] = self._whole.shard(*place)
-        return self._shares[place]
+        return self._whole if place == (0, 1) else self._whole.shard(*place)
 
     def __iter__(self) -> Iterator[Batch]:
         if get_worker_info() is not None:
@@ -45,11 +42,11 @@ class TorchBatches(IterableDataset[Batch]):
                 "each worker process of a DataLoader would give all batches: give DataLoader num_workers=0; the "
                 "loader has processes of its own, as many as its option workers says"
             )
-        loader = self.loader
         if self._device.type == "cpu":
-            return map(_tensors, loader)
+            return map(_tensors, self.loader)
         if self._device.type == "cuda":
-            return self._from_stream(loader)
+            return _from_stream(self.loader, _gpu(self._device))
+        loader = self.loader
         copied = ((_to(self._device, _tensors(batch)), after) for batch, after in loader.numbered())
         return loader.hand_out(ahead(copied, _AHEAD))
 
@@ -74,17 +71,6 @@ class TorchBatches(IterableDataset[Batch]):
         if not is_one_of_several or self._whole.options.num_shards > 1:
             return 0, 1
         return distributed.get_rank(), distributed.get_world_size()
-
-    def _from_stream(self, loader: Loader) -> Generator[Batch, None, None]:
-        """The batches, copied to the GPU on a stream of their own, which the current stream waits for."""
-        stream = torch.cuda.Stream(self._device)
-        for batch, copied in loader.hand_out(ahead(_copies(loader, self._device, stream), _AHEAD)):
-            current = torch.cuda.current_stream(self._device)
-            current.wait_event(copied)
-            for tensor in batch:
-                if isinstance(tensor, torch.Tensor):
-                    tensor.record_stream(current)  # its memory was allocated for the other stream
-            yield batch
 
 
 def batches(
@@ -129,12 +115,29 @@ def _tensor(name: str, column: np.ndarray) -> Any:
     return torch.from_numpy(column.astype(np.int64, copy=False))
 
 
+def _gpu(device: torch.device) -> torch.device:
+    """The same, by its number: which one is current is a matter of each thread."""
+    return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
+
+
+def _from_stream(loader: Loader, device: torch.device) -> Generator[Batch, None, None]:
+    """The loader's batches, copied to a GPU on a stream of their own, which the current stream waits for."""
+    stream = torch.cuda.Stream(device)
+    for batch, copied in loader.hand_out(ahead(_copies(loader, device, stream), _AHEAD)):
+        current = torch.cuda.current_stream(device)
+        current.wait_event(copied)
+        for tensor in batch:
+            if isinstance(tensor, torch.Tensor):
+                tensor.record_stream(current)  # its memory was allocated for the other stream
+        yield batch
+
+
 def _copies(
     loader: Loader, device: torch.device, stream: torch.cuda.Stream
 ) -> Generator[tuple[tuple[Batch, torch.cuda.Event], Position], None, None]:
     """The loader's batches on the GPU, each with the event after which they are there."""
     for batch, after in loader.numbered():
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream):  # and on its device
             there, copied = _to(device, _tensors(batch)), stream.record_event()
         yield (there, copied), after
 
@@ -147,5 +150,5 @@ def _moved(device: torch.device, column: Any) -> Any:
     if not isinstance(column, torch.Tensor):
         return column
     if device.type == "cuda":
-        column = column.pin_memory()
-    return column.to(device, non_blocking=True)
+        return column.pin_memory().to(device, non_blocking=True)
+    return column.to(device)

@@ -95,9 +95,12 @@ class Loader:
         The two go on together: what one has given, the other has.
         """
         own = self.options
-        options = replace(own, num_shards=own.num_shards * count, shard_index=own.shard_index + own.num_shards * index)
-        part = self.of(self.shards, options)
+        part = copy(self)
+        part.options = replace(
+            own, num_shards=own.num_shards * count, shard_index=own.shard_index + own.num_shards * index
+        )
         part._progress = self._progress
+        _check_last_batch(part.options, part.records)
         return part
 
     def __iter__(self) -> Iterator[Batch]:
