@@ -9,12 +9,14 @@ import json
 import logging
 import math
 import os
+import platform
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -58,6 +60,8 @@ _MOST_CLASSES, _MOST_PIXELS = 1_000_000, 10_000
 
 _MOST_BYTES = 2**30  # of a file of an image
 
+_TENSORFLOWS = ("tensorflow", "tensorflow-cpu")  # as packages
+
 
 def main() -> int:
     """The command; returns its exit code."""
@@ -75,6 +79,7 @@ def device_rate(words: Sequence[str]) -> float:
     except argparse.ArgumentError as error:
         raise OptionError(str(error)) from error
     _set_up_tensorflow(args)
+    _check_tensorflow()
     return _of_models(lambda: _synthetic(args)["images_per_second"])
 
 
@@ -90,7 +95,22 @@ def _set_up_tensorflow(args: argparse.Namespace) -> None:
         os.environ["TF_XLA_FLAGS"] = f"{os.environ.get('TF_XLA_FLAGS', '')} --tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"
 
 
+def _check_tensorflow() -> None:
+    """Raise IngestError unless TensorFlow 2.15 is installed: found out without the seconds that importing it takes."""
+    versions = []
+    for name in _TENSORFLOWS:
+        with suppress(PackageNotFoundError):
+            versions.append(version(name))
+    if not any(found.startswith("2.15.") for found in versions):
+        here = f"TensorFlow {versions[0]}" if versions else "no TensorFlow"
+        raise IngestError(
+            f"training needs TensorFlow 2.15, the last with tf.estimator, on Python 3.10 or 3.11: this is Python "
+            f"{platform.python_version()} with {here}: make install in the checkout, then .venv/bin/python train.py"
+        )
+
+
 def _run(args: argparse.Namespace) -> None:
+    _check_tensorflow()
     _of_models(lambda: _command(args)(args))
 
 

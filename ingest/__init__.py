@@ -6,7 +6,9 @@
     for images, labels in ingest.Loader("shards", batch_size=64, training=True, epochs=1):
         ...  # uint8 [64, 224, 224, 3], int32 [64]
 
-The names below are loaded when first used: importing ingest loads no framework, no cv2 and no lmdb.
+The names below are loaded when first used: importing ingest loads no framework, no cv2 and no lmdb. dataflow needs
+tensorpack, and input_fn TensorFlow: where one is missing, a ModuleNotFoundError says what installs it. The adapters for
+PyTorch and JAX are ``ingest.adapters.torch`` and ``ingest.adapters.jax``.
 """
 
 from __future__ import annotations
@@ -41,9 +43,18 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "adapters":
+        return importlib.import_module("ingest.adapters")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from ingest.system import frameworks
+
+        if error.name is None or not frameworks.is_framework(error.name):
+            raise
+        raise ModuleNotFoundError(f"ingest.{name} {frameworks.needs(error.name)}", name=error.name) from error
 
 
 def __dir__() -> list[str]:

@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from ingest.dataset.dataset import Dataset
 from ingest.errors import OptionError, RecordError
 from ingest.loading.options import LoaderOptions
+from ingest.system import frameworks
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 
 class Baseline(NamedTuple):
-    """A way to load: its module, the options that it honours besides COMMON, and the formats that it reads, or all."""
+    """A way to load: its module, the options that it honours besides COMMON, the formats that it reads, or all, and the
+    frameworks that it is made of."""
 
     module: str
     honours: frozenset[str]
     formats: frozenset[str] | None = None
+    frameworks: tuple[str, ...] = ("tensorflow",)
 
 
 COMMON = frozenset({"batch_size", "training", "image_size", "seed", "workers", "start_batch", "epochs", "shuffle"})
@@ -40,7 +43,7 @@ OURS = "ingest"
 BASELINES = {
     "naive": Baseline("naive", _CROP_AND_FLIP),
     "tf.data": Baseline("tf_data", _CROP_AND_FLIP, frozenset({"tfrecord"})),
-    "tensorpack": Baseline("tensorpack", _CROP_AND_FLIP),
+    "tensorpack": Baseline("tensorpack", _CROP_AND_FLIP, frameworks=("tensorflow", "tensorpack")),
 }
 
 
@@ -60,7 +63,7 @@ def input_fn(name: str, shards: str | Path, options: LoaderOptions) -> Callable[
 def check(name: str, dataset: Dataset, options: LoaderOptions) -> None:
     """Raise OptionError unless there is a loader ``name`` that can read ``dataset`` and honours ``options``.
 
-    Raises RecordError where the dataset is empty.
+    Also where its frameworks are not installed. Raises RecordError where the dataset is empty.
     """
     if name not in BASELINES:
         raise OptionError(f"{name!r} is no loader: give one of {', '.join(BASELINES)}")
@@ -78,3 +81,5 @@ def check(name: str, dataset: Dataset, options: LoaderOptions) -> None:
         is_default = getattr(options, field.name) == field.default
         if not is_default and field.name not in COMMON | baseline.honours:
             raise OptionError(f"{field.name}: the loader {name} does not know it: leave it out, or load with ingest")
+    if absent := frameworks.missing(*baseline.frameworks):
+        raise OptionError(f"the loader {name} {frameworks.needs(*absent)}")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ingest.profiling.advice import LIMITS, plural
-from ingest.profiling.result import Profile
+from ingest.profiling.result import INTO_TENSORFLOW, Profile
 from ingest.profiling.text_report import STAGE_DESCRIPTIONS, ceiling_name, is_tried, next_steps, size_of, title
 from ingest.profiling.throughput import OURS
 
@@ -146,7 +146,9 @@ def _advice(result: Profile) -> list[str]:
 def _tables(result: Profile) -> list[str]:
     stages = [(stage, STAGE_DESCRIPTIONS[stage], f"{cost:,.1f}") for stage, cost in result.stages.items()]
     stages.append(("in all", "", f"{sum(result.stages.values()):,.1f}"))
-    stages.append(("into TensorFlow", "in the process that trains", f"{result.feed_microseconds:,.1f}"))
+    if result.feed_microseconds is not None:
+        stages.append((INTO_TENSORFLOW, "in the process that trains", f"{result.feed_microseconds:,.1f}"))
+    stages += [(name, f"not measured: {reason}", "") for name, reason in result.left_out.items()]
     if result.disk_read_microseconds is not None:
         stages.append(("read from disk", "where it is not in memory", f"{result.disk_read_microseconds:,.1f}"))
     rates = [(plural(workers, "worker"), f"{rate:,.0f}") for workers, rate in result.by_workers.items()]

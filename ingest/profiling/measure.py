@@ -18,7 +18,7 @@ from ingest.profiling.repack import Packing, repack
 from ingest.profiling.result import ProfileOptions
 from ingest.profiling.stages import Stages
 from ingest.profiling.throughput import Measure
-from ingest.system import progress
+from ingest.system import frameworks, progress
 from ingest.system.worker_pool import num_workers
 
 _TRIED = 1024
@@ -37,12 +37,12 @@ class Measured:
 
     ``costs`` are microseconds of an image in all, and ``bytes_an_image`` what it takes on the disk, for each packing
     of ``packings``, in its words; "" is the present one. ``share`` is the stream's of what as many processes can decode
-    and resize.
+    and resize. ``feed`` is None where TensorFlow is missing.
     """
 
     stages: dict[str, float]
     disk_read: float | None
-    feed: float
+    feed: float | None
     by_workers: dict[int, float]
     ceiling: float
     share: float
@@ -72,7 +72,8 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
         }
         measures["ipc"] = throughput.stream(stack, shards, training(1), batches.iter_unfilled_batches)
         measures |= {number: throughput.stream(stack, shards, training(number)) for number in counts}
-        measures["feed"] = throughput.in_a_process(stack, throughput.Feed, shards, training(0))
+        if not frameworks.missing(*throughput.FRAMEWORKS):
+            measures["feed"] = throughput.in_a_process(stack, throughput.Feed, shards, training(0))
         bar.reset(throughput.rounds(len(measures), options.seconds) * len(measures))
         bar.set_description("measuring")
         rates = throughput.medians(measures, options.seconds, bar.update)
@@ -88,7 +89,7 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
     return Measured(
         stages=of_each[""],
         disk_read=disk_read,
-        feed=1e6 / rates["feed"],
+        feed=1e6 / rates["feed"] if "feed" in rates else None,
         by_workers={number: rates[number] for number in counts},
         ceiling=rates["ceiling", cores],
         share=rates[workers] / rates["ceiling", advice.busy_cores(workers, cores)],

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ingest import baselines
 from ingest.dataset.dataset import Dataset
-from ingest.errors import RecordError
+from ingest.errors import OptionError, RecordError
 from ingest.profiling import advice, measure, throughput
 from ingest.profiling.advice import CONSUMER
 from ingest.profiling.device import device_rate
 from ingest.profiling.measure import Measured
-from ingest.profiling.result import Consumer, Profile, ProfileOptions
+from ingest.profiling.result import INTO_TENSORFLOW, Consumer, Profile, ProfileOptions
+from ingest.system import frameworks
 from ingest.system.worker_pool import num_workers
 
 _FEWEST_STEPS, _STEPS = 3, 30
@@ -32,6 +34,9 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
     manifest, workers, cores = dataset.manifest, num_workers(options.workers), num_workers(None)
     for name in options.against:
         baselines.check(name, dataset, options.training(options.workers))
+    absent = frameworks.missing(*throughput.FRAMEWORKS)
+    if options.against and absent:
+        raise OptionError(f"to compare with other loaders {frameworks.needs(*absent)}")
     # First: it is what a wrong name ends.
     device = device_rate(options.model, options, len(manifest.classes)) if options.model is not None else None
     with tempfile.TemporaryDirectory() as scratch:
@@ -51,7 +56,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         channels=manifest.channels, workers=workers, cores=cores, stages=measured.stages,
         disk_read_microseconds=measured.disk_read, fits_in_memory=measure.fits_in_memory(manifest.size_bytes),
         feed_microseconds=measured.feed, by_workers=measured.by_workers, ceiling=measured.ceiling,
-        against=measured.against,
+        against=measured.against, left_out={INTO_TENSORFLOW: frameworks.needs(*absent)} if absent else {},
         consumer=consumer, limit=limit, verdict=verdict, advice=changes,
         target=advice.target(options.target, measured.by_workers, measured.costs, cores) if options.target else None,
         machine=_machine(cores), transforms=options.transform_options,
@@ -89,7 +94,16 @@ def _machine(cores: int) -> dict[str, str]:
         "memory": f"{measure.memory_bytes() / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "Python": platform.python_version(),
-    } | {library: version(library) for library in _LIBRARIES}
+    } | _versions()
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that are installed."""
+    versions = {}
+    for library in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            versions[library] = version(library)
+    return versions
 
 
 def _processor() -> str:

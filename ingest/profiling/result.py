@@ -67,6 +67,10 @@ class ProfileOptions(TransformOptions):
         )  # fmt: skip
 
 
+INTO_TENSORFLOW = "into TensorFlow"
+"""The measurement of TensorFlow taking batches, in ``Profile.left_out``."""
+
+
 @dataclass(frozen=True)
 class Consumer:
     """Who takes the batches: what it takes alone, in images/s, and the share of its time that it waits for them."""
@@ -86,6 +90,7 @@ class Profile:
     ``by_workers`` are images/s of the stream for each number of workers, ``ceiling`` what all ``cores`` can decode
     and resize and nothing else. ``against`` are other loaders' images/s with ``workers`` workers, and "ingest"'s beside
     them, all as TensorFlow sees them; empty if none was asked for. ``transforms`` are the options of what is shown.
+    ``left_out`` are measurements that could not be made here, and what they need; such a figure is None.
     """
 
     shards: str
@@ -101,7 +106,7 @@ class Profile:
     stages: dict[str, float]
     disk_read_microseconds: float | None
     fits_in_memory: bool
-    feed_microseconds: float
+    feed_microseconds: float | None
     by_workers: dict[int, float]
     ceiling: float
     against: dict[str, float]
@@ -112,6 +117,7 @@ class Profile:
     target: Target | None
     machine: dict[str, str]
     transforms: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ingest.profiling.advice import CONSUMER, Advice, is_doubtful, plural
-from ingest.profiling.result import Profile
+from ingest.profiling.result import INTO_TENSORFLOW, Profile
 from ingest.profiling.stages import BATCH, IPC
 from ingest.profiling.throughput import OURS
 from ingest.system.terminal import printable
@@ -72,7 +72,10 @@ def _stages(result: Profile) -> Iterator[str]:
         bar = "#" * round(_BAR * cost / total)
         yield f"  {stage:<11}{STAGE_DESCRIPTIONS[stage]:<26}{cost:>8,.1f}  {bar}".rstrip()
     yield f"  {'in all':<36}{total:>8,.1f}  so one core can give {1e6 / total:,.0f} images/s"
-    yield f"  {'into TensorFlow':<36}{result.feed_microseconds:>8,.1f}  in the process that trains"
+    if result.feed_microseconds is not None:
+        yield f"  {INTO_TENSORFLOW:<36}{result.feed_microseconds:>8,.1f}  in the process that trains"
+    for name, reason in result.left_out.items():
+        yield f"  {name:<36}{'':>8}  not measured: {reason}"
     if result.disk_read_microseconds is not None and result.fits_in_memory:
         yield f"  {'read from disk':<36}{result.disk_read_microseconds:>8,.1f}  in the first epoch: it fits into memory"
 

@@ -32,6 +32,9 @@ _LEAST_BATCHES = 2
 _QUEUED = 2
 """Batches that a worker still has to fill when nobody asks for more."""
 
+FRAMEWORKS = ("tensorflow",)
+"""What Loader and Feed need of their own."""
+
 Measure = Callable[[float], float]
 """Measures for so many seconds, and gives images/s."""
 
