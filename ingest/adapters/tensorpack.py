@@ -39,7 +39,7 @@ class ShardFlow(DataFlow):
         """Nothing: tensorpack calls this once in each process, and the next iteration goes on all the same."""
 
     def __iter__(self) -> Iterator[list[np.ndarray]]:
-        return map(list, self.loader)
+        return (list(batch) for batch in self.loader)
 
     def __len__(self) -> int:
         """Batches in the next iteration; where they never end, whole batches in an epoch, one at least."""

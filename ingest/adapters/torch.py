@@ -43,7 +43,7 @@ class TorchBatches(IterableDataset[Batch]):
                 "loader has processes of its own, as many as its option workers says"
             )
         if self._device.type == "cpu":
-            return map(_tensors, self.loader)
+            return (_tensors(batch) for batch in self.loader)
         if self._device.type == "cuda":
             return _from_stream(self.loader, _gpu(self._device))
         loader = self.loader

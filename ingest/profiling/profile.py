@@ -89,7 +89,7 @@ def _conclude(
 
 def _machine(cores: int) -> dict[str, str]:
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": str(cores),
         "memory": f"{measure.memory_bytes() / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
@@ -106,7 +106,8 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The CPU's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
