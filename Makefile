@@ -2,6 +2,7 @@
 # make demo     photographs -> shards -> profile -> two networks that learn
 # make test     the tests
 # make test-fast  those that take little time, in under two minutes
+# make test-newest  the tests of the data path and of all adapters on the newest Python there, in .venv-newest
 # make stress   the tests of damage, kills, mutated images and datasets again, by the thousand, and of lost hosts
 # make lint     ruff and mypy
 # make docs-check  every command and every Python block of README.md, docs and benchmarks, on a few pictures
@@ -14,8 +15,10 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
+NEWEST := .venv-newest
+SLOW_ON_NEWEST := tests/test_frameworks.py tests/test_accelerator.py tests/test_packaging.py -m slow
 
-.PHONY: install demo test test-fast stress lint docs-check bench mnist-questions clean
+.PHONY: install demo test test-fast test-newest stress lint docs-check bench mnist-questions clean
 
 say = printf '\n== %s\n' "$(1)"
 
@@ -49,6 +52,13 @@ test: $(INSTALLED)
 test-fast: $(INSTALLED)
 	$(BIN)/python -m pytest -m "not slow"
 
+test-newest: $(NEWEST)/installed
+	@if [ -x $(NEWEST)/bin/python ]; then \
+	  $(NEWEST)/bin/python -m pytest -m "not slow" && $(NEWEST)/bin/python -m pytest $(SLOW_ON_NEWEST); \
+	else \
+	  echo "no Python after 3.11 was found: its tests are left out"; \
+	fi
+
 stress: $(INSTALLED)
 	INGEST_KILLS=20 INGEST_FLIPS=200 INGEST_CUTS=50 INGEST_FUZZ=30000 INGEST_DATASETS=500 INGEST_RESUMES=12 \
 	  $(BIN)/python -m pytest tests/test_resumable.py tests/test_verify.py tests/test_fuzz_jpegs.py tests/test_fuzz_lists.py \
@@ -69,7 +79,7 @@ mnist-questions: $(INSTALLED)
 	$(BIN)/python benchmarks/mnist_questions.py $(MNIST)
 
 clean:
-	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-newest demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # A Python counts only if it runs, is 3.10 or 3.11, and can make environments: a launcher may have no Python behind it,
 # and Debian's cannot without the package python3-venv.
@@ -95,6 +105,20 @@ $(INSTALLED): pyproject.toml
 	  exit 1; \
 	fi; \
 	touch $(INSTALLED)
+
+# Of what pyenv may have, its launchers do not run, but its Pythons do.
+$(NEWEST)/installed: pyproject.toml
+	@rm -rf $(NEWEST) && mkdir $(NEWEST); \
+	set -e; \
+	for python in $(or $(PYTHON_NEWEST),python3.13 "$$(pyenv root 2>/dev/null)"/versions/3.13*/bin/python python3.14 python3.12); do \
+	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && found="$$python" && break; \
+	done; \
+	if [ -n "$$found" ]; then \
+	  echo "installing into $(NEWEST) with $$("$$found" --version): the frameworks are large, this takes minutes"; \
+	  "$$found" -m venv --clear $(NEWEST); \
+	  $(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,frameworks]'; \
+	fi; \
+	touch $(NEWEST)/installed
 
 define CONCLUSION
 import json, sys

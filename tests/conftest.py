@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from support import frameworks
 from support.images import FORMATS, put
 from support.sources import idx
 
@@ -16,6 +17,13 @@ from ingest.tools.synthesize import SynthOptions, synthesize
 # The first example of a property may be what has its function compiled.
 settings.register_profile("ingest", deadline=None)
 settings.load_profile("ingest")
+
+collect_ignore = frameworks.left_out(Path(__file__).parent)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if collect_ignore:
+        terminalreporter.write_line(f"left out, for lack of TensorFlow 2.15: {', '.join(collect_ignore)}")
 
 
 @pytest.fixture(scope="session")

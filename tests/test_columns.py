@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.frameworks import needs_training
 from support.images import FORMATS
 
 import ingest
@@ -107,6 +108,7 @@ def test_unfilled_batches_have_all_columns(shards: dict[str, Path]):
     assert [len(column) for column in batch] == [7, 7, 7, 7] and set(batch.key) == {""}  # type: ignore[attr-defined]
 
 
+@needs_training
 def test_columns_reach_a_model_function(shards: dict[str, Path], tmp_path: Path):
     """By an Estimator, which gives it the features; the networks of train.py take the images among them."""
     import tensorflow.compat.v1 as tf

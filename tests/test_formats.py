@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.frameworks import needs_tensorflow, needs_tensorpack
 from support.images import FORMATS
 
 from ingest import formats
@@ -75,6 +76,7 @@ def test_nothing_is_left_of_a_failed_write(kind: str, tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_tensorflow
 def test_tensorflow_reads_our_tfrecords_and_writes_the_same_bytes(tmp_path: Path):
     import tensorflow as tf
 
@@ -87,6 +89,7 @@ def test_tensorflow_reads_our_tfrecords_and_writes_the_same_bytes(tmp_path: Path
     assert read("tfrecord", tmp_path / "theirs") == PAYLOADS
 
 
+@needs_tensorpack
 def test_tensorpack_reads_our_lmdbs(tmp_path: Path):
     from tensorpack.dataflow import LMDBData
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from support.images import put
 
 pytestmark = pytest.mark.slow
 
@@ -36,22 +38,33 @@ def run(unpacked: Path, folder: Path, *words: object) -> subprocess.CompletedPro
 
 
 def test_the_wheel_has_all_modules_and_says_that_it_is_typed(unpacked: Path):
-    ours = {path.relative_to(ROOT) for part in ("ingest", "models") for path in (ROOT / part).rglob("*.py")}
-    ours |= {Path("train.py"), Path("ingest/py.typed"), Path("models/py.typed")}
+    ours = {path.relative_to(ROOT) for path in (ROOT / "ingest").rglob("*.py")} | {Path("ingest/py.typed")}
     found = {path.relative_to(unpacked) for path in unpacked.rglob("*") if path.is_file()}
     assert {path for path in found if ".dist-info" not in str(path)} == ours
     (entry_points,) = unpacked.glob("*.dist-info/entry_points.txt")
-    assert {"ingest = ingest.cli:main", "ingest-train = train:main"} <= set(entry_points.read_text().splitlines())
+    assert entry_points.read_text().split("\n\n")[0] == "[console_scripts]\ningest = ingest.cli:main\n"
 
 
 def test_the_wheel_works_without_the_checkout(unpacked: Path, tmp_path: Path):
-    code = "import ingest, models, train; print(*(module.__file__ for module in (ingest, models, train)))"
-    where = run(unpacked, tmp_path, "-c", code).stdout.split()
-    assert [Path(file).relative_to(unpacked).parts[0] for file in where] == ["ingest", "models", "train.py"]
+    where = run(unpacked, tmp_path, "-c", "import ingest; print(ingest.__file__)").stdout.strip()
+    assert Path(where) == unpacked / "ingest" / "__init__.py"
     assert run(unpacked, tmp_path, "-m", "ingest", "--version").stdout == f"ingest {version('ingest-toolkit')}\n"
     assert run(unpacked, tmp_path, "-m", "ingest", "synth", "photos", "--classes", 2, "--images", 20).returncode == 0
-    summary = run(unpacked, tmp_path, "-m", "train", "--model", "lenet", "--summary")
-    assert "61,706 trainable parameters" in summary.stdout, summary.stderr
+
+
+def test_other_packages_called_models_and_train_are_left_alone(unpacked: Path, shards: dict[str, Path], tmp_path: Path):
+    """Beside the wheel's content, as in site-packages; each would tell if it were imported."""
+    site = tmp_path / "site-packages"
+    theirs = {f"{name}/__init__.py": f"print('their {name}')".encode() for name in ("models", "train")}
+    theirs |= {"train.py": b"print('their train.py')", "pyproject.toml": b'[project]\nname = "theirs"\n'}
+    put(site, theirs)
+    shutil.copytree(unpacked, site, dirs_exist_ok=True)
+    assert {name: (site / name).read_bytes() for name in theirs} == theirs
+    assert run(site, tmp_path, "-c", "import models, train").stdout.splitlines() == ["their models", "their train"]
+    profiled = run(site, tmp_path, "-m", "ingest", "profile", shards["lmdb"], "--model", "lenet")
+    assert (profiled.returncode, profiled.stdout) == (2, "")
+    assert profiled.stderr.startswith("ingest profile: error: --model needs train.py, which is not in the installed")
+    assert len(profiled.stderr.splitlines()) == 1
 
 
 def test_the_public_names_have_types(tmp_path: Path):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.frameworks import needs_training
 from support.images import put
 from support.processes import processes_of, wait_until
 from support.sources import IMAGES_NAME, LABELS, LABELS_NAME, PIXELS, idx
@@ -29,7 +30,7 @@ from ingest.dataset.dataset import Dataset
 from ingest.errors import IngestError, OptionError, OutputError, RecordError, WorkerError
 from ingest.loading.options import LoaderOptions
 from ingest.packing import resumable
-from ingest.profiling import Profile, ProfileOptions, html_report, measure, text_report, throughput
+from ingest.profiling import Profile, ProfileOptions, device, html_report, measure, text_report, throughput
 from ingest.profiling.advice import (
     LIMITS,
     TARGETS,
@@ -287,6 +288,7 @@ def test_what_cannot_be_measured_is_refused(shards: dict[str, Path], tmp_path: P
 
 TRAIN = """
 import os, sys, time
+import models
 from ingest.errors import IngestError
 def device_rate(words):
     print(words, flush=True)
@@ -304,10 +306,13 @@ def device_rate(words):
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a train.py that answers at once, and is found before the real one; another one cannot be used."""
-    folder = put(tmp_path / "path", {"train.py": TRAIN.encode()})
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.chdir(put(tmp_path / "here", {"train.py": b"raise SystemExit('the wrong one')"}))
+    """A checkout whose train.py answers at once. What else is called so, or its models, cannot be used."""
+    project = b'[project]\nname = "ingest-toolkit"\n'
+    folder = put(tmp_path / "checkout", {"train.py": TRAIN.encode(), "models.py": b"", "pyproject.toml": project})
+    monkeypatch.setattr(device, "ROOT", folder)
+    wrong = dict.fromkeys(("train.py", "models.py"), b"raise SystemExit('the wrong one')")
+    monkeypatch.syspath_prepend(put(tmp_path / "path", wrong))
+    monkeypatch.chdir(put(tmp_path / "here", wrong))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return folder
 
@@ -326,7 +331,8 @@ def test_the_rate_of_a_device_comes_as_data(stand_in: Path, capfd: pytest.Captur
 def test_what_measures_a_device_does_not_outlive_its_parent(stand_in: Path, tmp_path: Path, how: signal.Signals):
     there = tmp_path / "there"
     there.mkdir()
-    code = "from ingest.profiling import ProfileOptions, device; device.device_rate('slow', ProfileOptions(), 10)"
+    code = f"import pathlib; from ingest.profiling import ProfileOptions, device; device.ROOT = pathlib.{stand_in!r}"
+    code += "; device.device_rate('slow', ProfileOptions(), 10)"
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
     parent = subprocess.Popen(command, cwd=there, stderr=subprocess.DEVNULL)
     assert wait_until(lambda: len(processes_of(there)) == 2, 30)
@@ -335,6 +341,24 @@ def test_what_measures_a_device_does_not_outlive_its_parent(stand_in: Path, tmp_
     assert wait_until(lambda: processes_of(there) == [], 5)
 
 
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {},
+        {"train.py": b""},
+        {"train.py": b"", "pyproject.toml": b'[project]\nname = "other"\n'},
+        {"pyproject.toml": b'[project]\nname = "ingest-toolkit"\n'},
+    ],
+)
+def test_without_the_checkout_there_is_no_device_to_measure(
+    stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: dict[str, bytes]
+):
+    monkeypatch.setattr(device, "ROOT", put(tmp_path / "site-packages", {"ingest/__init__.py": b"", **beside}))
+    with pytest.raises(OptionError, match=r"^--model needs train\.py, which is not in the installed package"):
+        device_rate("any", ProfileOptions(), classes=10)
+
+
+@needs_training
 def test_train_measures_a_device():
     words = ["--model", "lenet", "--classes", "10", "--batch-size", "4", "--image-size", "28", "--steps"]
     assert train.device_rate([*words, "3"]) > 0

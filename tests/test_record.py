@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.frameworks import needs_tensorflow
 
 from ingest.errors import RecordError
 from ingest.record import Record, parse, serialize
@@ -55,6 +56,7 @@ def test_encoded_is_a_view_of_the_payload():
     assert bytes(encoded) == b"\xff\xd8 Pixels \xff\xd9"
 
 
+@needs_tensorflow
 def test_tensorflow_writes_the_same_bytes_and_reads_ours():
     import tensorflow as tf
 
@@ -71,6 +73,7 @@ def test_tensorflow_writes_the_same_bytes_and_reads_ours():
     assert tf.train.Example.FromString(serialize(RECORD)) == example
 
 
+@needs_tensorflow
 def test_foreign_examples_are_read():
     import tensorflow as tf
 
@@ -82,6 +85,7 @@ def test_foreign_examples_are_read():
     assert as_bytes(parse(example.SerializeToString())) == RECORD._replace(segments=b"")
 
 
+@needs_tensorflow
 @pytest.mark.parametrize("missing", ["image/encoded", "image/class/label", "image/height"])
 def test_a_missing_field_is_an_error(missing: str):
     import tensorflow as tf
