@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -19,6 +19,7 @@ import ingest
 from ingest.errors import OptionError
 from ingest.loading.options import LoaderOptions
 
+ROOT = Path(__file__).parents[1]
 SIZE = 24
 Content = list[tuple[bytes, bytes]]
 
@@ -173,21 +174,33 @@ def test_threads_have_an_iteration_each(shards: dict[str, Path]):
     assert sorted(found) == sorted(content(alone) for _ in range(3))
 
 
-def _first_batch(shared: ingest.Loader, connection: Any) -> None:
-    connection.send(content(islice(shared, 1)))
+DAEMON = """
+import multiprocessing, sys
+import ingest
+
+def first_batch(loader, connection):
+    images, labels = next(iter(loader))
+    connection.send((images.shape, labels.tolist()))
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    here, there = context.Pipe()
+    loader = ingest.Loader(sys.argv[2], batch_size=10, training=True, image_size=24, workers=2)
+    child = context.Process(target=first_batch, args=(loader, there), daemon=True)
+    child.start()
+    print(here.poll(60) and here.recv())
+    child.join(60)
+    sys.exit(child.exitcode)
+"""
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_daemonic_child_has_workers_too(shards: dict[str, Path], method: str):
-    context = multiprocessing.get_context(method)
-    here, there = context.Pipe()
-    shared = loader(shards["lmdb"], workers=1)
-    child = context.Process(target=_first_batch, args=(shared, there), daemon=True)
-    child.start()
-    assert here.poll(60)
-    assert here.recv() == content(islice(loader(shards["lmdb"]), 1))
-    child.join(60)
-    assert child.exitcode == 0
+def test_a_daemonic_child_has_workers_too(shards: dict[str, Path], tmp_path: Path, method: str):
+    (tmp_path / "script.py").write_text(DAEMON)
+    words = [sys.executable, str(tmp_path / "script.py"), method, str(shards["lmdb"])]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    (first,) = islice(loader(shards["lmdb"]), 1)
+    assert (done.returncode, done.stdout) == (0, f"{((10, SIZE, SIZE, 3), first.labels.tolist())}\n"), done.stderr
 
 
 def test_a_notebook_has_workers_too(shards: dict[str, Path]):
@@ -196,7 +209,5 @@ def test_a_notebook_has_workers_too(shards: dict[str, Path]):
         f"import ingest\nfor images, labels in ingest.Loader({str(shards['lmdb'])!r}, batch_size=36, training=False, "
         "workers=2):\n    print(images.shape, labels.sum())\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-"], input=cells, capture_output=True, text=True, cwd=Path(__file__).parents[1]
-    )
+    done = subprocess.run([sys.executable, "-"], input=cells, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.startswith("(36, 224, 224, 3) "), done.stderr
