@@ -73,10 +73,16 @@ def test_the_public_names_have_types(tmp_path: Path):
         "reveal_type(ingest.load_manifest('shards').classes)\n"
         "reveal_type(ingest.build_shards('photos', 'shards', format='lmdb').records)\n"
         "ingest.dataflow('shards', batch_size='many', training=True)\n"
+        "reveal_type(ingest.Loader('shards', batch_size=4, training=True).state_dict())\n"
+        "ingest.Loader('shards', batch_size='many', training=True)\n"
+        "reveal_type([batch.images for batch in ingest.Loader('shards', batch_size=4, training=True)])\n"
     )
     pytest.importorskip("mypy")
     command = [sys.executable, "-m", "mypy", "--config-file", os.devnull, "--ignore-missing-imports", "user.py"]
     shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
     assert 'Revealed type is "tuple[str, ...]"' in shown.replace("builtins.", ""), shown
     assert 'Revealed type is "int"' in shown.replace("builtins.", ""), shown
-    assert 'Argument "batch_size" to "dataflow" has incompatible type "str"; expected "int"' in shown, shown
+    for name in ("dataflow", "Loader"):
+        assert f'Argument "batch_size" to "{name}" has incompatible type "str"; expected "int"' in shown, shown
+    assert 'Revealed type is "dict[str, Any]"' in shown.replace("builtins.", ""), shown
+    assert 'Revealed type is "list[numpy.ndarray' in shown.replace("builtins.", ""), shown
