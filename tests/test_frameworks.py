@@ -19,7 +19,7 @@ from support.images import FORMATS
 import ingest
 from ingest.errors import OptionError
 
-# What the frameworks say of themselves: PyTorch's DataLoader of its own call, Keras of a dataset that it cannot shuffle.
+# What frameworks say of themselves: PyTorch's DataLoader of its own call, Keras of a dataset that it cannot shuffle.
 pytestmark = [pytest.mark.filterwarnings("ignore:'set_vital'"), pytest.mark.filterwarnings("ignore:`shuffle=True`")]
 
 SIZE = 24
