@@ -5,7 +5,8 @@
 # make test-newest  the tests of the data path and of all adapters on the newest Python there, in .venv-newest
 # make stress   the tests of damage, kills, mutated images and datasets again, by the thousand, and of lost hosts
 # make lint     ruff and mypy
-# make docs-check  every command and every Python block of README.md, docs and benchmarks, on a few pictures
+# make docs-check  every command and every Python block of README.md, docs and benchmarks, on a few pictures; those of
+#               frameworks in .venv-newest, too
 # make bench    our loader beside tf.data, on drawn pictures or PHOTOS=folder/of/classes
 # make mnist-questions  LeNet-5 seven times, once as it should be: MNIST=folder/of/IDX/files; a quarter of an hour
 #
@@ -69,8 +70,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs-check: $(INSTALLED)
+# The examples for PyTorch, JAX and Keras 3 are run in the environment that has these.
+docs-check: $(INSTALLED) $(NEWEST)/installed
 	PYTHONPATH=tests $(BIN)/python -m support.docs_check
+	@[ ! -x $(NEWEST)/bin/python ] || PYTHONPATH=tests $(NEWEST)/bin/python -m support.docs_check docs/frameworks.md
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/loaders.py $(PHOTOS)
