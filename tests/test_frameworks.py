@@ -255,6 +255,9 @@ here, there = jax.local_devices()
 with jax.default_device(there):
     assert next(adapter.batches(ingest.Loader(shards, **options))).images.device == there
 found = {"whole": [n.tolist() for _, _, n in adapter.batches(loader, jax.sharding.SingleDeviceSharding(here))]}
+replicated = NamedSharding(rows.mesh, PartitionSpec())
+copies = [n for _, _, n in adapter.batches(ingest.Loader(shards, **options), replicated)]
+assert [[shard.data.tolist() for shard in n.addressable_shards] for n in copies] == [[n, n] for n in found["whole"]]
 loader = ingest.Loader(shards, **options)
 found["first"] = list(own(adapter.batches(loader, rows)))
 running = own(adapter.batches(loader, rows))
@@ -263,6 +266,9 @@ state = loader.state_dict()
 again = ingest.Loader(shards, **{**options, "workers": 1 - options["workers"]})
 again.load_state_dict(state)
 found["second"] += own(adapter.batches(again, rows))
+local = NamedSharding(Mesh(np.array(jax.local_devices()), ("data",)), PartitionSpec("data"))
+loader = ingest.Loader(shards, **options, shard_index=rank, num_shards=world_size)
+assert [n.tolist() for _, _, n in adapter.batches(loader, local)] == found["first"]
 print(json.dumps(found))
 """
 

@@ -23,7 +23,7 @@ def batches(loader: Loader, sharding: Sharding | None = None) -> Generator[Batch
     """The batches of an iteration of ``loader`` as arrays of JAX, on the devices ahead of use.
 
     An element is a ``Batch`` (images, labels): uint8 [N, S, S, C] and int32 [N]; the columns that the loader's
-    ``fields`` name follow, text as NumPy's arrays. N is the loader's ``batch_size``.
+    ``fields`` name follow, text as NumPy's arrays.
 
     They lie as ``sharding`` says, of which all columns take how it divides the first axis; by default on JAX's default
     device. Where it spans the devices of several processes, each process loads its own rows: the arrays have the rows
@@ -58,8 +58,9 @@ def _on_devices(column: np.ndarray, sharding: Sharding | None, share: _Share) ->
     if column.dtype == object:
         return column
     if isinstance(sharding, NamedSharding):
-        sharding = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:1]))
-    if sharding is None or share.processes == 1:
+        rows = PartitionSpec(*sharding.spec[:1])
+        sharding = NamedSharding(sharding.mesh, rows, memory_kind=sharding.memory_kind)
+    if sharding is None or sharding.is_fully_addressable:
         # It may not copy, but refers to the column's memory then, which is the loader's again only when nobody does.
         return jax.device_put(column, sharding)
     shape = (len(column) * share.processes, *column.shape[1:])
@@ -72,10 +73,11 @@ def _share(loader: Loader, sharding: Sharding | None) -> _Share:
         return _Share(0, 1)
     options = loader.options
     last = (options.num_epochs or 0) * loader.records % options.batch_size
-    for rows in filter(None, (last, options.batch_size)):
+    own_last = len(range(options.shard_index, last, options.num_shards))
+    for rows in filter(None, (own_last, options.rows)):
         parts = _rows_by_process(sharding, rows, options.image_size, loader.channels)
     distinct = sorted(set(parts.values()))
-    if sum(map(len, distinct)) != options.batch_size:
+    if sum(map(len, distinct)) != options.rows:
         raise OptionError(f"{sharding}: processes have some rows of a batch in common and others not: divide it evenly")
     return _Share(distinct.index(parts[jax.process_index()]), len(distinct))
 
