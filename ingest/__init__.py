@@ -45,6 +45,10 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name == "adapters":
         return importlib.import_module("ingest.adapters")
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ingest-toolkit")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -155,6 +155,8 @@ def test_a_loader_of_options(shards: dict[str, Path]):
     )
     with pytest.raises(TypeError, match=r"^Loader\(\) missing a required argument: 'training'"):
         ingest.Loader(shards["lmdb"], batch_size=4)
+    with pytest.raises(TypeError, match=r"^Loader\(\) got an unexpected keyword argument 'trainig'"):
+        ingest.Loader(shards["lmdb"], batch_size=4, trainig=True)
 
 
 def test_copies_go_on_by_themselves(shards: dict[str, Path]):

@@ -158,10 +158,15 @@ class takes(Generic[P, Options]):  # noqa: N801  # a decorator
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Result:
+            name = function.__qualname__.removesuffix(".__init__")
             try:
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError as error:
-                raise TypeError(f"{function.__qualname__.removesuffix('.__init__')}() {error}") from None
+                # A misspelt option, rather than that the right one is missing.
+                unknown = [
+                    f"got an unexpected keyword argument {key!r}" for key in kwargs if key not in signature.parameters
+                ]
+                raise TypeError(f"{name}() {unknown[0] if unknown else error}") from None
             first = [given.pop(parameter.name) for parameter in own]
             return function(*first, self._kind(**given))  # type: ignore[call-arg]
 
