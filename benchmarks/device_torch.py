@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,7 +22,6 @@ BLOCKS = {"resnet50": (3, 4, 6, 3), "tiny": (1,)}
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's channels, in levels: they are what most publish with their weights."""
 
-LABEL = "PyTorch"
 VERSION = torch.__version__
 
 
@@ -80,25 +78,25 @@ class Trainer:
     def waiting(self, stream: Iterator[Any], seconds: float) -> tuple[int, float, float]:
         """Train on ``stream``: the images, the seconds that it took, and those in which the device had nothing to do.
 
-        On a GPU they are those between the end of one step and the beginning of the next, by its own clock (events in
-        its queue); on a CPU those in which the next batch was waited for.
+        On a GPU they are those from the end of one step, and at first from the start, to the beginning of the next, by
+        its own clock (events in its queue): the wait for a batch and for its copy. It must have done all steps before.
+        On a CPU they are those in which the next batch was waited for.
         """
         return self._by_events(stream, seconds) if self._is_gpu else self._by_clock(stream, seconds)
 
     def _by_events(self, stream: Iterator[Any], seconds: float) -> tuple[int, float, float]:
-        events, images, start = [], 0, time.perf_counter()
-        while time.perf_counter() - start < seconds or len(events) < 2:
+        gaps, images, start = [], 0, time.perf_counter()
+        done = _event()
+        while time.perf_counter() - start < seconds or len(gaps) < 2:
             batch = next(stream)
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()  # after the wait for this batch's copy, which next() has put into the queue
+            begin = _event()  # after the wait for this batch's copy, which next() has put into the queue
             self.step(batch)
-            end.record()
-            events.append((begin, end))
+            gaps.append((done, begin))
+            done = _event()
             images += len(batch.labels)
         self.wait()
         took = time.perf_counter() - start
-        gaps = sum(end.elapsed_time(begin) for (_, end), (begin, _) in pairwise(events))
-        return images, took, gaps / 1e3
+        return images, took, sum(done.elapsed_time(begin) for done, begin in gaps) / 1e3
 
     def _by_clock(self, stream: Iterator[Any], seconds: float) -> tuple[int, float, float]:
         images, waited, steps, start = 0, 0.0, 0, time.perf_counter()
@@ -110,6 +108,13 @@ class Trainer:
             images += len(batch.labels)
             steps += 1
         return images, time.perf_counter() - start, waited
+
+
+def _event() -> torch.cuda.Event:
+    """The moment at which the GPU has done what is in its queue now."""
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> list[nn.Module]:
