@@ -168,6 +168,24 @@ def test_a_stateful_dataloader_goes_on(shards: dict[str, Path], taken: int):
     assert [of_tensors(second) for _ in range(2)] == [expected[1][taken:], expected[2]]
 
 
+def test_a_batch_can_be_taken_apart_and_put_together(shards: dict[str, Path]):
+    """As DataLoader, Lightning and PyTorch's pinning do, and JAX with what it calls a pytree."""
+    torch = pytest.importorskip("torch")
+    import ingest.adapters.torch as adapter
+
+    (batch, *_) = adapter.batches(ingest.Loader(shards["lmdb"], **options(epochs=1)))
+    assert batch._fields == ("images", "labels", "number")
+    converted = torch.utils.data.default_convert(batch)
+    assert type(converted) is type(batch)
+    assert all(a is b for a, b in zip(converted, batch))
+    jax = pytest.importorskip("jax")
+    from ingest.adapters import jax as on_jax
+
+    (batch, *_) = on_jax.batches(ingest.Loader(shards["lmdb"], **options(epochs=1)))
+    assert [ints(column) for column in jax.tree.leaves(batch)] == [ints(column) for column in batch]
+    assert ints(jax.jit(lambda each: each.labels + 1)(batch)) == ints(batch.labels + 1)
+
+
 def test_what_is_taken_ahead_does_not_count(shards: dict[str, Path]):
     pytest.importorskip("jax")
     import ingest.adapters.jax as adapter

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from ingest.errors import OptionError
 from ingest.loading.batches import Position
-from ingest.loading.columns import Batch
+from ingest.loading.columns import tuple_of
 from ingest.loading.loader import Loader
 from ingest.system.ahead import ahead
 
@@ -19,10 +19,10 @@ _AHEAD = 2
 """Batches on the devices before they are asked for: the next one, and one that is being copied."""
 
 
-def batches(loader: Loader, sharding: Sharding | None = None) -> Generator[Batch, None, None]:
+def batches(loader: Loader, sharding: Sharding | None = None) -> Generator[Any, None, None]:
     """The batches of an iteration of ``loader`` as arrays of JAX, on the devices ahead of use.
 
-    An element is a ``Batch`` (images, labels): uint8 [N, S, S, C] and int32 [N]; the columns that the loader's
+    An element is a named tuple (images, labels): uint8 [N, S, S, C] and int32 [N]; the columns that the loader's
     ``fields`` name follow, text as NumPy's arrays.
 
     They lie as ``sharding`` says, of which all columns take how it divides the first axis; by default on JAX's default
@@ -47,11 +47,11 @@ class _Share(NamedTuple):
 
 def _copies(
     loader: Loader, sharding: Sharding | None, share: _Share, default: Any
-) -> Generator[tuple[Batch, Position], None, None]:
+) -> Generator[tuple[Any, Position], None, None]:
     for batch, after in loader.numbered():
         with jax.default_device(default):
             there = {name: _on_devices(column, sharding, share) for name, column in batch.asdict().items()}
-        yield Batch(there), after
+        yield tuple_of(tuple(there))(**there), after
 
 
 def _on_devices(column: np.ndarray, sharding: Sharding | None, share: _Share) -> Any:

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ingest.errors import OptionError
 from ingest.loading.batches import Position
-from ingest.loading.columns import Batch
+from ingest.loading.columns import Batch, tuple_of
 from ingest.loading.loader import Loader
 from ingest.system.ahead import ahead
 
@@ -20,7 +20,7 @@ _AHEAD = 2
 """Batches on the device before they are asked for: the next one, and one that is being copied."""
 
 
-class TorchBatches(IterableDataset[Batch]):
+class TorchBatches(IterableDataset[Any]):
     """What ``batches`` gives: an IterableDataset whose elements are whole batches.
 
     ``state_dict`` and ``load_state_dict`` are those of the Loader; batches that are only taken ahead do not count.
@@ -36,7 +36,7 @@ class TorchBatches(IterableDataset[Batch]):
         place = self._place()
         return self._whole if place == (0, 1) else self._whole.shard(*place)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         if get_worker_info() is not None:
             raise OptionError(
                 "each worker process of a DataLoader would give all batches: give DataLoader num_workers=0; the "
@@ -82,8 +82,8 @@ def batches(
 ) -> TorchBatches:
     """The batches of ``loader`` as PyTorch's tensors: an IterableDataset of ready batches, to be iterated as it is.
 
-    An element is a ``Batch`` (images, labels): images are uint8 [N, C, S, S] in the memory format channels_last, labels
-    int64 [N], as losses want them; the columns that the loader's ``fields`` name follow, text as lists of str.
+    An element is a named tuple (images, labels): images are uint8 [N, C, S, S] in the memory format channels_last,
+    labels int64 [N], as losses want them; the columns that the loader's ``fields`` name follow, text as lists of str.
 
     On the CPU (``device`` None) images lie in the memory that the loader filled, without a copy. For a GPU they are
     pinned, and copied on a stream of their own, ahead of use.
@@ -102,9 +102,10 @@ def batches(
     return TorchBatches(loader, torch.device("cpu" if device is None else device), rank, world_size)
 
 
-def _tensors(batch: Batch) -> Batch:
-    """The columns as tensors in the same memory, images as [N, C, S, S]."""
-    return Batch({name: _tensor(name, column) for name, column in batch.asdict().items()})
+def _tensors(batch: Batch) -> Any:
+    """The columns as tensors in the same memory, images as [N, C, H, W]."""
+    columns = batch.asdict()
+    return tuple_of(tuple(columns))(*(_tensor(name, column) for name, column in columns.items()))
 
 
 def _tensor(name: str, column: np.ndarray) -> Any:
@@ -120,7 +121,7 @@ def _gpu(device: torch.device) -> torch.device:
     return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
 
 
-def _from_stream(loader: Loader, device: torch.device) -> Generator[Batch, None, None]:
+def _from_stream(loader: Loader, device: torch.device) -> Generator[Any, None, None]:
     """The loader's batches, copied to a GPU on a stream of their own, which the current stream waits for."""
     stream = torch.cuda.Stream(device)
     for batch, copied in loader.hand_out(ahead(_copies(loader, device, stream), _AHEAD)):
@@ -134,7 +135,7 @@ def _from_stream(loader: Loader, device: torch.device) -> Generator[Batch, None,
 
 def _copies(
     loader: Loader, device: torch.device, stream: torch.cuda.Stream
-) -> Generator[tuple[tuple[Batch, torch.cuda.Event], Position], None, None]:
+) -> Generator[tuple[tuple[Any, torch.cuda.Event], Position], None, None]:
     """The loader's batches on the GPU, each with the event after which they are there."""
     for batch, after in loader.numbered():
         with torch.cuda.stream(stream):  # and on its device
@@ -142,8 +143,8 @@ def _copies(
         yield (there, copied), after
 
 
-def _to(device: torch.device, batch: Batch) -> Batch:
-    return Batch({name: _moved(device, column) for name, column in batch.asdict().items()})
+def _to(device: torch.device, batch: Any) -> Any:
+    return batch._make(_moved(device, column) for column in batch)
 
 
 def _moved(device: torch.device, column: Any) -> Any:

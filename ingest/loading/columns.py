@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import mmap
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +72,12 @@ class Batch(tuple[np.ndarray, ...]):
 
     def __reduce__(self) -> Any:
         return Batch, (self.asdict(),)
+
+
+@cache
+def tuple_of(names: tuple[str, ...]) -> Any:
+    """A named tuple of the columns ``names``: what frameworks take apart and put together again, unlike a Batch."""
+    return namedtuple("Batch", names)  # the names are known when it is made
 
 
 class Layout:
