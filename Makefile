@@ -17,6 +17,8 @@ SHELL := /bin/bash
 BIN := .venv/bin
 INSTALLED := .venv/installed
 NEWEST := .venv-newest
+FAST_ON_NEWEST := $(patsubst %,tests/test_%.py,ahead batches build cli columns dataflow formats frameworks jpeg loader options \
+  record sampler transforms) -m "not slow"
 SLOW_ON_NEWEST := tests/test_frameworks.py tests/test_accelerator.py tests/test_packaging.py -m slow
 
 .PHONY: install demo test test-fast test-newest stress lint docs-check bench mnist-questions clean
@@ -55,7 +57,7 @@ test-fast: $(INSTALLED)
 
 test-newest: $(NEWEST)/installed
 	@if [ -x $(NEWEST)/bin/python ]; then \
-	  $(NEWEST)/bin/python -m pytest -m "not slow" && $(NEWEST)/bin/python -m pytest $(SLOW_ON_NEWEST); \
+	  $(NEWEST)/bin/python -m pytest $(FAST_ON_NEWEST) && $(NEWEST)/bin/python -m pytest $(SLOW_ON_NEWEST); \
 	else \
 	  echo "no Python after 3.11 was found: its tests are left out"; \
 	fi
