@@ -118,6 +118,9 @@ $(NEWEST)/installed: pyproject.toml
 	for python in $(or $(PYTHON_NEWEST),python3.13 "$$(pyenv root 2>/dev/null)"/versions/3.13*/bin/python python3.14 python3.12); do \
 	  "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && found="$$python" && break; \
 	done; \
+	if [ -z "$$found" ] && [ -n "$(PYTHON_NEWEST)" ]; then \
+	  echo "PYTHON_NEWEST=$(PYTHON_NEWEST) does not run, or is older than 3.12" >&2; exit 1; \
+	fi; \
 	if [ -n "$$found" ]; then \
 	  echo "installing into $(NEWEST) with $$("$$found" --version): the frameworks are large, this takes minutes"; \
 	  "$$found" -m venv --clear $(NEWEST); \

@@ -57,7 +57,7 @@ class Trainer:
         images, waited, steps, start = 0, 0.0, 0, time.perf_counter()
         while time.perf_counter() - start < seconds or steps < 2:
             asked = time.perf_counter()
-            batch = jax.block_until_ready(tuple(next(stream)))  # a Batch itself is no tree to JAX, and is not awaited
+            batch = jax.block_until_ready(next(stream))
             waited += time.perf_counter() - asked
             self.step(batch)
             self.wait()

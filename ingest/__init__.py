@@ -46,9 +46,12 @@ def __getattr__(name: str) -> object:
     if name == "adapters":
         return importlib.import_module("ingest.adapters")
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("ingest-toolkit")
+        try:
+            return version("ingest-toolkit")
+        except PackageNotFoundError as error:
+            raise AttributeError("this copy of ingest is not installed, and so has no version") from error
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

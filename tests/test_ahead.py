@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -53,6 +54,43 @@ def test_the_thread_ends_with_the_iterator():
     items.close()
     assert threading.active_count() == before
     assert made[-1] == -1  # and what it took from is closed, too
+
+
+def test_the_thread_ends_before_python_does():
+    code = (
+        "from ingest.system.ahead import ahead\n"
+        "def count():\n    try:\n        yield from range(100)\n    finally:\n        print('closed')\n"
+        "items = ahead(count())\nprint(next(items))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\nclosed\n", "")
+
+
+def test_an_iterator_may_be_collected_by_its_own_thread():
+    class Holder:
+        """Part of a cycle, which only the collector frees."""
+
+    dropped, closed = threading.Event(), threading.Event()
+
+    def items() -> Generator[int, None, None]:
+        try:
+            yield 0
+            dropped.wait(30)
+            gc.collect()
+            yield from range(1, 1000)
+        finally:
+            closed.set()
+
+    gc.disable()
+    try:
+        holder = Holder()
+        holder.itself, holder.items = holder, ahead(items())  # type: ignore[attr-defined]
+        next(holder.items)  # type: ignore[attr-defined]
+        del holder
+        dropped.set()
+        assert closed.wait(10)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("held", ["items = ahead(count(), 2)", "items = [ahead(count(), 2)][0]; other = items"])

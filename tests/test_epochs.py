@@ -164,6 +164,15 @@ def test_an_input_function_goes_on_with_its_next_dataset(shards: dict[str, Path]
         assert of_dataset(make(context)) + of_dataset(make(context)) == content(share)
 
 
+@pytest.mark.parametrize("epochs", [1, None])
+def test_the_shares_of_several_hosts_may_be_read_in_turn(shards: dict[str, Path], epochs: int | None):
+    make = ingest.input_fn(shards["lmdb"], **options(epochs=epochs, batch_size=12))
+    shares = [of_dataset(make(tf.distribute.InputContext(2, host, 2)).take(3)) for host in range(2)]
+    for host, share in enumerate(shares):
+        own = ingest.dataflow(shards["lmdb"], **options(batch_size=12, shard_index=host, num_shards=2))
+        assert share == content(islice(own, 3))
+
+
 @pytest.mark.parametrize("hosts", [1, 2, 3])
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize(("training", "epochs"), [(True, 1), (True, 5), (False, None), (False, 2)])

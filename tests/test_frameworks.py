@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
+import pickle
 import socket
 import subprocess
 import sys
@@ -137,6 +139,42 @@ def test_keras_three_is_shown_ten_permutations(shards: dict[str, Path]):
     assert len(seen) == 360
     assert len(set(passes)) == 10
     assert all(sorted(each) == list(range(36)) for each in passes)
+
+
+def test_a_length_is_that_of_every_iteration(shards: dict[str, Path]):
+    """Lightning asks for it once, and takes no more than that in any."""
+    pytest.importorskip("torch")
+    import ingest.adapters.torch as adapter
+
+    for start in (0, 2):
+        found = adapter.batches(ingest.Loader(shards["lmdb"], **options(epochs=1, start_batch=start)))
+        assert (len(found), len(list(found))) == (3, 3 - start)
+    resumed = adapter.batches(ingest.Loader(shards["lmdb"], **options(epochs=1)))
+    resumed.load_state_dict({**resumed.state_dict(), "batch": 2})
+    most = len(resumed)
+    assert [len(list(islice(resumed, most))) for _ in range(3)] == [1, 3, 3]
+    with pytest.raises(TypeError, match="has no end"):
+        len(adapter.batches(ingest.Loader(shards["lmdb"], **options())))
+
+
+def test_rows_are_shared_once(shards: dict[str, Path]):
+    pytest.importorskip("torch")
+    import ingest.adapters.torch as adapter
+
+    own = ingest.Loader(shards["lmdb"], **options(epochs=1, num_shards=2))
+    with pytest.raises(OptionError, match="has num_shards 2 of its own: give that, or rank and world_size"):
+        adapter.batches(own, rank=0, world_size=2)
+    assert [len(labels) for _, labels, _ in adapter.batches(own)] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_a_batch_can_be_pickled(shards: dict[str, Path], library: str):
+    pytest.importorskip(library)
+    adapter = importlib.import_module(f"ingest.adapters.{library}")
+    (batch, *_) = adapter.batches(ingest.Loader(shards["lmdb"], **options(epochs=1)))
+    again = pickle.loads(pickle.dumps(batch))
+    assert type(again) is type(batch)
+    assert content([again]) == content([batch])
 
 
 def test_a_dataloader_with_processes_of_its_own_is_refused(shards: dict[str, Path]):
@@ -287,6 +325,20 @@ found["second"] += own(adapter.batches(again, rows))
 local = NamedSharding(Mesh(np.array(jax.local_devices()), ("data",)), PartitionSpec("data"))
 loader = ingest.Loader(shards, **options, shard_index=rank, num_shards=world_size)
 assert [n.tolist() for _, _, n in adapter.batches(loader, local)] == found["first"]
+def refusal(loader, devices, spec=PartitionSpec("data")):
+    try:
+        adapter.batches(loader, NamedSharding(Mesh(np.array(devices), ("data",)), spec))
+    except ingest.IngestError as error:
+        return str(error)
+everywhere = jax.devices()
+for spec in (PartitionSpec("data"), PartitionSpec()):
+    assert "of its own" in refusal(loader, everywhere, spec)
+whole = ingest.Loader(shards, **options)
+if rank < 2:
+    assert "unequal parts" in refusal(whole, everywhere[:3])
+assert rank == 0 or "none of its devices" in refusal(whole, everywhere[:2])
+both = Mesh(np.array(everywhere).reshape(-1, 2), ("data", "model"))
+adapter.batches(whole, NamedSharding(both, PartitionSpec("data", None, None, "model")))
 print(json.dumps(found))
 """
 

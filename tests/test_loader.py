@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.images import FORMATS
 
@@ -126,6 +127,20 @@ def test_a_state_of_something_else_is_refused(shards: dict[str, Path], change: d
     with pytest.raises(OptionError, match=next(iter(change))):
         here.load_state_dict({name: value for name, value in state.items() if name not in change})
     assert here.state_dict() == state
+
+
+@pytest.mark.parametrize("state", [None, 3, [], "x", np.zeros(3), {"dataset": np.zeros(3)}])
+def test_what_is_no_state_is_refused(shards: dict[str, Path], state: Any):
+    with pytest.raises(OptionError, match=r"^(the state is|dataset is)"):
+        loader(shards["lmdb"]).load_state_dict(state)
+
+
+def test_numpys_numbers_are_a_state_too(shards: dict[str, Path]):
+    first, second = loader(shards["lmdb"]), loader(shards["lmdb"])
+    list(islice(first, 2))
+    state = first.state_dict()
+    second.load_state_dict({name: np.int64(value) if type(value) is int else value for name, value in state.items()})
+    assert json.dumps(second.state_dict()) == json.dumps(state)
 
 
 def test_what_processes_cannot_share_is_refused(shards: dict[str, Path]):

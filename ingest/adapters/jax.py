@@ -15,9 +15,6 @@ from ingest.loading.columns import tuple_of
 from ingest.loading.loader import Loader
 from ingest.system.ahead import ahead
 
-_AHEAD = 2
-"""Batches on the devices before they are asked for: the next one, and one that is being copied."""
-
 
 def batches(loader: Loader, sharding: Sharding | None = None) -> Generator[Any, None, None]:
     """The batches of an iteration of ``loader`` as arrays of JAX, on the devices ahead of use.
@@ -32,10 +29,11 @@ def batches(loader: Loader, sharding: Sharding | None = None) -> Generator[Any, 
     The loader's ``state_dict`` counts what was given, not what was taken ahead. Raises OptionError where batches, the
     last one of the iteration included, cannot be divided as ``sharding`` says.
     """
+    sharding = _of_rows(sharding)
     share = _share(loader, sharding)
     own = loader.shard(share.process, share.processes) if share.processes > 1 else loader
     default = jax.config.jax_default_device  # of this thread: another one's may differ
-    return own.hand_out(ahead(_copies(own, sharding, share, default), _AHEAD))
+    return own.hand_out(ahead(_copies(own, sharding, share, default)))
 
 
 class _Share(NamedTuple):
@@ -57,9 +55,6 @@ def _copies(
 def _on_devices(column: np.ndarray, sharding: Sharding | None, share: _Share) -> Any:
     if column.dtype == object:
         return column
-    if isinstance(sharding, NamedSharding):
-        rows = PartitionSpec(*sharding.spec[:1])
-        sharding = NamedSharding(sharding.mesh, rows, memory_kind=sharding.memory_kind)
     if sharding is None or sharding.is_fully_addressable:
         # It may not copy, but refers to the column's memory then, which is the loader's again only when nobody does.
         return jax.device_put(column, sharding)
@@ -67,18 +62,31 @@ def _on_devices(column: np.ndarray, sharding: Sharding | None, share: _Share) ->
     return jax.make_array_from_process_local_data(sharding, column, shape)
 
 
+def _of_rows(sharding: Sharding | None) -> Sharding | None:
+    """How ``sharding`` divides the first axis alone, which all columns have."""
+    if not isinstance(sharding, NamedSharding):
+        return sharding
+    return NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:1]), memory_kind=sharding.memory_kind)
+
+
 def _share(loader: Loader, sharding: Sharding | None) -> _Share:
     """This process's part of each batch. Raises OptionError where ``sharding`` cannot divide the batches."""
     if sharding is None:
         return _Share(0, 1)
     options = loader.options
-    last = (options.num_epochs or 0) * loader.records % options.batch_size
-    own_last = len(range(options.shard_index, last, options.num_shards))
+    if options.num_shards > 1 and not sharding.is_fully_addressable:
+        raise OptionError(
+            f"the loader has num_shards {options.num_shards} of its own: give that, or a sharding over processes"
+        )
+    own_last = len(range(options.shard_index, options.last_rows(loader.records), options.num_shards))
     for rows in filter(None, (own_last, options.rows)):
         parts = _rows_by_process(sharding, rows, options.image_size, loader.channels)
+    if jax.process_index() not in parts:
+        raise OptionError(f"{sharding}: none of its devices is this process's: call this where some are")
     distinct = sorted(set(parts.values()))
-    if sum(map(len, distinct)) != options.rows:
-        raise OptionError(f"{sharding}: processes have some rows of a batch in common and others not: divide it evenly")
+    is_even = all(len(part) * len(distinct) == options.rows for part in distinct)
+    if not is_even or len(set().union(*distinct)) < options.rows:
+        raise OptionError(f"{sharding}: processes have unequal parts of a batch, or some in common: divide it evenly")
     return _Share(distinct.index(parts[jax.process_index()]), len(distinct))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class InputFunction:
 
     def __init__(self, loader: Loader):
         self._loader = loader
+        self._shares: dict[tuple[int, int], Loader] = {}
         self.failure: IngestError | None = None
 
     def __call__(self, input_context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
@@ -71,7 +73,10 @@ class InputFunction:
         hosts, host, replicas = context.num_input_pipelines, context.input_pipeline_id, context.num_replicas_in_sync
         if self._loader.options.rows % replicas:
             raise OptionError(f"batches of {self._loader.options.rows} cannot be divided by {replicas}")
-        return self._loader.shard(host, hosts), replicas // hosts
+        if (host, hosts) not in self._shares:
+            # A copy, which counts its own iterations: one process may read the shares of several hosts in turn.
+            self._shares[host, hosts] = copy(self._loader.shard(host, hosts))
+        return self._shares[host, hosts], replicas // hosts
 
 
 def _signature(options: LoaderOptions, rows: int | None, channels: int) -> dict[str, tf.TensorSpec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,6 @@ from ingest.loading.batches import Position
 from ingest.loading.columns import Batch, tuple_of
 from ingest.loading.loader import Loader
 from ingest.system.ahead import ahead
-
-_AHEAD = 2
-"""Batches on the device before they are asked for: the next one, and one that is being copied."""
 
 
 class TorchBatches(IterableDataset[Any]):
@@ -48,11 +46,16 @@ class TorchBatches(IterableDataset[Any]):
             return _from_stream(self.loader, _gpu(self._device))
         loader = self.loader
         copied = ((_to(self._device, _tensors(batch)), after) for batch, after in loader.numbered())
-        return loader.hand_out(ahead(copied, _AHEAD))
+        return loader.hand_out(ahead(copied))
 
     def __len__(self) -> int:
-        """Batches in the next iteration. Raises TypeError where they never end."""
-        return len(self.loader)
+        """Batches in a whole iteration, also where the next one begins late. Raises TypeError where they never end.
+
+        Lightning asks once, and takes no more than that in any iteration.
+        """
+        options = self._whole.options
+        total = options.num_batches(self._whole.records, first_batch=0)
+        return len(self._whole) if total is None else total
 
     def state_dict(self) -> dict[str, Any]:
         """Where the next batch comes from: see ``Loader.state_dict``."""
@@ -98,6 +101,10 @@ def batches(
     if (rank is None) != (world_size is None):
         raise OptionError("give rank and world_size together, or neither")
     if rank is not None and world_size is not None:
+        if loader.options.num_shards > 1:
+            raise OptionError(
+                f"the loader has num_shards {loader.options.num_shards} of its own: give that, or rank and world_size"
+            )
         loader.shard(rank, world_size)  # which checks them
     return TorchBatches(loader, torch.device("cpu" if device is None else device), rank, world_size)
 
@@ -121,10 +128,15 @@ def _gpu(device: torch.device) -> torch.device:
     return device if device.index is not None else torch.device("cuda", torch.cuda.current_device())
 
 
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream for copies: one for all iterations, because memory that was used on one is kept for it."""
+    return torch.cuda.Stream(device)
+
+
 def _from_stream(loader: Loader, device: torch.device) -> Generator[Any, None, None]:
     """The loader's batches, copied to a GPU on a stream of their own, which the current stream waits for."""
-    stream = torch.cuda.Stream(device)
-    for batch, copied in loader.hand_out(ahead(_copies(loader, device, stream), _AHEAD)):
+    for batch, copied in loader.hand_out(ahead(_copies(loader, device, _stream(device)))):
         current = torch.cuda.current_stream(device)
         current.wait_event(copied)
         for tensor in batch:
@@ -136,9 +148,10 @@ def _from_stream(loader: Loader, device: torch.device) -> Generator[Any, None, N
 def _copies(
     loader: Loader, device: torch.device, stream: torch.cuda.Stream
 ) -> Generator[tuple[tuple[Any, torch.cuda.Event], Position], None, None]:
-    """The loader's batches on the GPU, each with the event after which they are there."""
+    """The loader's batches on the GPU, each with the event after which they are there; made in a thread of its own."""
+    torch.cuda.set_device(device)  # this thread's: or it would begin to use the first GPU, too
     for batch, after in loader.numbered():
-        with torch.cuda.stream(stream):  # and on its device
+        with torch.cuda.stream(stream):
             there, copied = _to(device, _tensors(batch)), stream.record_event()
         yield (there, copied), after
 

@@ -5,11 +5,11 @@ To add a column, add it to COLUMNS. A field of the record is a column without mo
 
 from __future__ import annotations
 
+import copyreg
 import math
 import mmap
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,10 +74,25 @@ class Batch(tuple[np.ndarray, ...]):
         return Batch, (self.asdict(),)
 
 
-@cache
+_TUPLES: dict[tuple[str, ...], Any] = {}
+
+
 def tuple_of(names: tuple[str, ...]) -> Any:
-    """A named tuple of the columns ``names``: what frameworks take apart and put together again, unlike a Batch."""
-    return namedtuple("Batch", names)  # the names are known when it is made
+    """The class of named tuples of the columns ``names``, one for each: unlike a Batch, frameworks can take these apart
+    and put them together again."""
+    if names not in _TUPLES:
+        kind = namedtuple("Batch", names)  # type: ignore[misc]  # the names are known now
+        copyreg.pickle(kind, _reduce)  # by its names: it is no attribute of this module
+        _TUPLES.setdefault(names, kind)  # another thread may have been first
+    return _TUPLES[names]
+
+
+def _reduce(batch: Any) -> Any:
+    return _restore, (batch._fields, tuple(batch))
+
+
+def _restore(names: tuple[str, ...], columns: tuple[Any, ...]) -> Any:
+    return tuple_of(names)(*columns)
 
 
 class Layout:

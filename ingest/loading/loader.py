@@ -151,8 +151,10 @@ class Loader:
 
         Raises OptionError where it is of another dataset, or of options that give other batches.
         """
+        if not isinstance(state, Mapping):
+            raise OptionError(f"the state is a {type(state).__name__}: give what state_dict() gave")
         for name, here in self._identity().items():
-            if name not in state or state[name] != here or isinstance(state[name], bool) != isinstance(here, bool):
+            if name not in state or not _is_same(name, state[name], here):
                 raise OptionError(
                     f"the state is of {name} {state.get(name)!r}, and the loader has {here!r}: "
                     "go on with the dataset and the options of before"
@@ -177,9 +179,16 @@ class Loader:
         return start if self.options.epochs is None else Position(start.epoch + self.options.epochs, 0)
 
 
+def _is_same(name: str, value: Any, here: Any) -> bool:
+    """Whether an option of a state has the value ``here``. Raises OptionError where it has none of that type."""
+    if value is None or here is None:
+        return value is here
+    return typed(name, value, type(here)) == here
+
+
 def _check_last_batch(options: LoaderOptions, records: int) -> None:
     """Raise OptionError where the last batch of training has no image for some of the processes that share it."""
-    last = (options.num_epochs or 0) * records % options.batch_size
+    last = options.last_rows(records)
     if options.training and 0 < last < options.num_shards:
         raise OptionError(
             f"{records} records in batches of {options.batch_size} leave a last batch of {last}, too few for "

@@ -87,6 +87,10 @@ class LoaderOptions(TransformOptions):
         """The images that this process has of a whole batch."""
         return self.batch_size // self.num_shards
 
+    def last_rows(self, records: int) -> int:
+        """The images of the last batch of an iteration over ``records`` records that is not whole; 0: all are."""
+        return (self.num_epochs or 0) * records % self.batch_size
+
     def num_batches(self, records: int, first_batch: int) -> int | None:
         """How many batches ``records`` records give in an iteration from ``first_batch`` on; None: they never end."""
         if self.num_epochs is None:

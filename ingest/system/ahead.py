@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import atexit
 import threading
 from collections.abc import Generator
 from contextlib import closing
@@ -14,6 +14,9 @@ T = TypeVar("T")
 _LOOK_SECONDS = 0.1
 """How soon the thread that waits for somebody to take an item sees that nobody will."""
 
+_AHEAD = 2
+"""Items before they are asked for: on a device, the next one and one that is being copied."""
+
 
 class _End(NamedTuple):
     """The last of what a thread gives: the error that it ended with, if any."""
@@ -21,27 +24,33 @@ class _End(NamedTuple):
     error: BaseException | None
 
 
-def ahead(items: Generator[T, None, None], count: int) -> Generator[T, None, None]:
+def ahead(items: Generator[T, None, None], count: int = _AHEAD) -> Generator[T, None, None]:
     """The ``items``, made by a thread, which has up to ``count`` of them ready before they are asked for.
 
-    Raises what making them raises, after those before it. The thread ends with this iterator.
+    Raises what making them raises, after those before it. The thread ends with this iterator, or with Python.
     """
     ready: Queue[T | _End] = Queue(count)
     stopped = threading.Event()
     thread = threading.Thread(target=_make, args=(items, ready, stopped), daemon=True)
-    thread.start()
+
+    def end() -> None:
+        stopped.set()
+        # This thread itself may be what collects an iterator that nobody holds, even while it has the queue's lock.
+        if thread.ident is not None and thread is not threading.current_thread():
+            _empty(ready)
+            thread.join()
+
+    # A thread that is left when Python ends is ended wherever it is: C++ code that it is in aborts the process.
+    atexit.register(end)
     try:
+        thread.start()
         while not isinstance(item := ready.get(), _End):
             yield item
-            del item  # or its memory would be kept until the next one is there
         if item.error:
             raise item.error
     finally:
-        # As Python ends, the thread stands still already, and may hold a lock.
-        if not sys.is_finalizing():
-            stopped.set()
-            _empty(ready)
-            thread.join()
+        end()
+        atexit.unregister(end)
 
 
 def _make(items: Generator[T, None, None], ready: Queue[T | _End], stopped: threading.Event) -> None:
@@ -51,7 +60,6 @@ def _make(items: Generator[T, None, None], ready: Queue[T | _End], stopped: thre
             for item in items:
                 if not _put(ready, item, stopped):
                     return
-                del item
     except BaseException as error:  # it is raised where the items are taken
         end = _End(error)
     _put(ready, end, stopped)
