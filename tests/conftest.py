@@ -12,11 +12,15 @@ from support.images import FORMATS, put
 from support.sources import idx
 
 import ingest
+from ingest import jpeg
 from ingest.tools.synthesize import SynthOptions, synthesize
 
 # The first example of a property may be what has its function compiled.
 settings.register_profile("ingest", deadline=None)
 settings.load_profile("ingest")
+
+# All tests see the decoder that users have; its own tests look at what there is without it.
+jpeg.compile_decoder()
 
 collect_ignore = frameworks.left_out(Path(__file__).parent)
 

@@ -16,9 +16,11 @@ from PIL import Image
 
 from ingest.errors import BadSampleError
 from ingest.jpeg import orientation, signatures
-from ingest.jpeg.crop import JpegCrop, Region, crop_jpeg
+from ingest.jpeg.crop import JpegCrop, crop_jpeg
 from ingest.jpeg.markers import MAX_PIXELS, SOF0, SOF1, SOF2, read_header
+from ingest.jpeg.region import Region, decoder, try_decode_region
 from ingest.record import Buffer
+from ingest.system import terminal
 
 # Not all that Pillow reads: EPS, for one, it hands to a program of the machine's.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
@@ -74,7 +76,19 @@ def _decode(data: Buffer, channels: int, min_height: int, min_width: int, strict
 def decode_region(data: Buffer, segments: Buffer, channels: int, region: Region) -> np.ndarray:
     """Decode a region of a JPEG with restart ``segments``, and little more: uint8 [region.height, region.width,
     channels], equal to that part of what decode() gives. Errors are those of decode() and of crop_jpeg()."""
-    return decode_cut(crop_jpeg(data, segments, region), channels, region)
+    pixels = try_decode_region(data, segments, channels, region)
+    return decode_cut(crop_jpeg(data, segments, region), channels, region) if pixels is None else pixels
+
+
+def compile_decoder() -> None:
+    """Compile what decode_region() uses, unless an earlier process has; before that it is as slow as libjpeg-turbo."""
+    if not decoder.load():
+        terminal.print_errors("compiling the decoder, once after installing: this takes 20 seconds or so")
+        decoder.compile()
+    # The way of what it refuses, by a JPEG of one block.
+    tiny = encode(np.zeros((8, 8, 1), np.uint8), 90, "4:4:4", interval=1)
+    header = read_header(tiny)
+    crop_jpeg(tiny, np.array([header.scan, len(tiny) - 2], "<u4").tobytes(), Region(0, 0, 1, 1))
 
 
 def decode_cut(cut: JpegCrop, channels: int, region: Region) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ingest.errors import RecordError
+from ingest.jpeg.region import Region
 from ingest.record import Buffer
 from ingest.system.jit import jit
 
@@ -27,15 +28,6 @@ nearest chroma sample and of the next, which at the edge of an image is missing.
 
 _MIN_WIDTH = 5
 """Narrower images have no more than two chroma samples in a row, and libjpeg does not upsample those "fancily"."""
-
-
-class Region(NamedTuple):
-    """A part of an image, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
 
 
 class JpegCrop(NamedTuple):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ingest.errors import BadSampleError, RecordError
-from ingest.jpeg.codec import decode, decode_any, decode_region, decode_strictly, encode
-from ingest.jpeg.crop import Region
+from ingest.jpeg.codec import decode, decode_any, decode_cut, decode_strictly, encode
+from ingest.jpeg.crop import crop_jpeg
 from ingest.jpeg.markers import (
     END,
     MAX_SIDE,
@@ -28,6 +28,7 @@ from ingest.jpeg.markers import (
 )
 from ingest.jpeg.orientation import AS_STORED, read_orientation
 from ingest.jpeg.scans import UnsupportedScanError, check_scans
+from ingest.jpeg.region import Region
 from ingest.jpeg.transcode import Restarted, find_segments, least_factors, restart_interval, transcode
 
 CONVERSION_QUALITY = 95
@@ -174,7 +175,7 @@ def _restarted(data: bytes, header: Header) -> NormalizedJpeg:
     """
     file = transcode(data, header)
     try:
-        decode_region(file.encoded, file.segments, header.channels, _CORNER)
+        decode_cut(crop_jpeg(file.encoded, file.segments, _CORNER), header.channels, _CORNER)
     except (BadSampleError, RecordError) as error:
         raise UnsupportedScanError from error
     return _prepared(file.encoded, file.segments, header, _name(_unusual_kind(header), _ending(file)))

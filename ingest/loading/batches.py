@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import sampler
+from ingest import jpeg, sampler
 from ingest.dataset.dataset import Dataset
 from ingest.errors import BadSampleError, IngestError, RecordError, WorkerError, fields_of
 from ingest.loading import transforms
@@ -87,6 +87,7 @@ def iter_batches(
         yield from _filled_by_workers(dataset, options, _Filler, start)
         return
     layout = _layout(dataset, options)
+    _compile(dataset, layout.shape)
     for rows in plan_batches(dataset, options, start):
         arrays = layout.empty()
         arrays["images"] = arrays["images"].reshape(layout.shape)
@@ -224,7 +225,10 @@ def _filled_by_workers(
 def _compile(dataset: Dataset, shape: tuple[int, ...]) -> None:
     """Make a view for nothing: what that has compiled is kept on disk, and need not be compiled in each worker."""
     with suppress(BadSampleError, RecordError):  # the worker that meets it will say it in its turn
-        transforms.eval_transform(dataset[0], np.empty(shape[1:], np.uint8))
+        record = dataset[0]
+        if record.has_segments:
+            jpeg.compile_decoder()
+        transforms.eval_transform(record, np.empty(shape[1:], np.uint8))
 
 
 def _send_jobs(

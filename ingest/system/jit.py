@@ -8,6 +8,7 @@ folder of this user's own among the temporary files; where there is none, each p
 
 from __future__ import annotations
 
+import inspect
 import os
 import stat
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba import njit
+from numba.core.sigutils import normalize_signature
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -37,15 +39,66 @@ def jit_inline(function: F) -> F:
     return _njit(function, inline="always")
 
 
+def jit_bare(function: F) -> F:
+    """Compile ``function``, which makes no arrays and returns none, without counting who holds those it is given: where
+    it calls others for each symbol or block, counting takes most of the time."""
+    return _njit(function, _nrt=False)
+
+
+def jit_bare_inline(function: F) -> F:
+    """The same, and let LLVM put it where it is called."""
+    return _njit(function, _nrt=False, forceinline=True)
+
+
+class Precompiled:
+    """A compiled function of one ``signature``, written with numba's types, which a call never compiles: ``load`` tells
+    whether it can be called."""
+
+    def __init__(self, function: Callable[..., object], signature: str):
+        self._dispatcher: Any = _njit(function)
+        self._arguments, _ = normalize_signature(signature)
+
+    def __call__(self, *arguments: object) -> Any:
+        return self._dispatcher(*arguments)
+
+    def load(self) -> bool:
+        """Whether it is compiled, in this process or on disk."""
+        if numba.config.DISABLE_JIT:
+            return True
+        if not self._dispatcher.overloads:
+            found = self._dispatcher._cache.load_overload(self._arguments, self._dispatcher.targetctx)
+            if found is None:
+                return False
+            self._dispatcher.add_overload(found)
+            self._dispatcher.disable_compile()
+        return True
+
+    def compile(self) -> None:
+        """Compile it, unless ``load`` finds it."""
+        if not self.load():
+            self._dispatcher.compile(self._arguments)
+            self._dispatcher.disable_compile()
+
+
 def _njit(function: F, **options: Any) -> F:
     make = partial(njit, nogil=True, error_model="numpy", **options)
     with suppress(RuntimeError):  # there is no folder for it that can be written
-        return make(cache=True)(function)
+        return _stamped(make(cache=True)(function), function)
     if folder := _temporary_folder():
         os.environ[_VARIABLE] = numba.config.CACHE_DIR = folder
         with suppress(RuntimeError):
-            return make(cache=True)(function)
+            return _stamped(make(cache=True)(function), function)
     return make()(function)
+
+
+def _stamped(compiled: Any, function: Callable[..., object]) -> Any:
+    """Let what is on disk of ``function`` count as long as no source of its package changes: it holds the functions that
+    it calls, and numba looks at its own file alone."""
+    files = [(file.name, file.stat()) for file in sorted(Path(inspect.getfile(function)).parent.glob("*.py"))]
+    stamp = [(name, status.st_mtime_ns, status.st_size) for name, status in files]
+    if not numba.config.DISABLE_JIT:
+        compiled._cache._cache_file._source_stamp = stamp
+    return compiled
 
 
 def _temporary_folder() -> str | None:
