@@ -57,7 +57,10 @@ def read_header(
                 return False
             frame[INTERVAL] = uint16(data, start)
         elif marker == 0xE0:
-            has_jfif |= end - start >= 14 and _begins(data, start, _JFIF)
+            if end - start >= 14 and _begins(data, start, _JFIF):
+                has_jfif = True
+                if data[start + 5] != 1:  # of another major version libjpeg complains
+                    return False
         elif marker == 0xEE:
             if end - start >= 12 and _begins(data, start, _ADOBE):
                 adobe_transform = np.int64(data[start + 11])

@@ -17,13 +17,15 @@ _FEW = 9
 def inverse_dct(
     coefficients: np.ndarray, block: int, count: int, step: int, last: np.ndarray, quantisation: np.ndarray, table: int,
     samples: np.ndarray, to: int, width: int, stride: int,
-) -> None:  # fmt: skip
-    """Transform ``count`` blocks, each ``step`` behind the one before, into ``samples`` that are ``width`` apart.
+) -> bool:  # fmt: skip
+    """Transform ``count`` blocks, each ``step`` behind the one before, into ``samples`` that are ``width`` apart. False
+    where coefficients are beyond what any image has, and decoders differ.
 
     ``last`` says how many AC coefficients of each block may not be zero (see entropy.py).
     """
     block, step, at, width, stride, table = U(block), U(step), U(to), U(width), U(stride), U(table)
     end = block + U(count) * step
+    overflow = U(0)
     while block < end:
         other = block + step if block + step < end else block
         gap = width if other > block else U(0)
@@ -32,14 +34,15 @@ def inverse_dct(
             _fill_block(coefficients[block << U(6)], quantisation[table], samples, at, stride)
             _fill_block(coefficients[other << U(6)], quantisation[table], samples, at + gap, stride)
         elif most <= _FEW:
-            inverse_dct_pair_of_few(
+            overflow |= inverse_dct_pair_of_few(
                 coefficients, block << U(6), other << U(6), quantisation, table, samples, at, at + gap, stride
             )
         else:
-            inverse_dct_pair(
+            overflow |= inverse_dct_pair(
                 coefficients, block << U(6), other << U(6), quantisation, table, samples, at, at + gap, stride
             )
         block, at = other + step, at + gap + width
+    return overflow == U(0)
 
 
 @jit_bare

@@ -34,14 +34,17 @@ def _one_dimension(x: np.ndarray, shift: int) -> np.ndarray:
 def inverse_dct_pair(
     coefficients: np.ndarray, first: int, second: int, quantisation: np.ndarray, table: int, out: np.ndarray,
     first_to: int, second_to: int, stride: int,
-) -> None:  # fmt: skip
-    """Put the samples of two blocks where they belong in ``out``, [rows * stride]."""
+) -> int:  # fmt: skip
+    """Put the samples of two blocks where they belong in ``out``, [rows * stride]. Gives 0 if no number in their first
+    rows is so large that decoders differ."""
     factors = quantisation[int(table) : int(table) + 64].astype(np.int64)
     for block, to in ((first, first_to), (second, second_to)):
         samples = inverse_dct((coefficients[int(block) : int(block) + 64] * factors).reshape(8, 8))
         for y in range(8):
             for x in range(8):
                 out[int(to) + y * int(stride) + x] = samples[y, x]
+    rows = (coefficients[int(block) : int(block) + 8] * factors[:8] for block in (first, second))
+    return np.uint64(max(np.abs(row).max() for row in rows) > 8191)  # type: ignore[return-value]
 
 
 def rgb(y: int, cb: int, cr: int) -> tuple[int, ...]:

@@ -215,10 +215,11 @@ def _decode_rows(
                 blocks[i, _FIRST] + (row + n // plan[_SEGMENTS]) * blocks[i, _ROW_STEP]
                 + (start - plan[_COLUMN]) * blocks[i, _STEP]
             )  # fmt: skip
-            inverse_dct(
+            if not inverse_dct(
                 coefficients, first + (start - mcu) * in_mcu + i, mcus, in_mcu, last, quantisation, blocks[i, _FACTORS],
                 samples, to, blocks[i, _STEP], blocks[i, _STRIDE],
-            )  # fmt: skip
+            ):  # fmt: skip
+                return False
     return True
 
 

@@ -161,7 +161,7 @@ def _build_inverse_dct(form: Any, rows: int) -> Any:
         typing_context, coefficients, first, second, quantisation, table, out, first_to, second_to, stride
     ):
         u = types.uint64
-        signature = types.void(coefficients, u, u, quantisation, u, out, u, u, u)
+        signature = u(coefficients, u, u, quantisation, u, out, u, u, u)
 
         def generate(context: Any, builder: Value, signature: Any, arguments: Any) -> Value:
             coefficients, first, second, quantisation, table, out, first_to, second_to, stride = arguments
@@ -177,6 +177,8 @@ def _build_inverse_dct(form: Any, rows: int) -> Any:
                 blocks = _shuffle(builder, load(0, first, i), load(0, second, i), range(16))
                 factors = load(3, table, i)
                 x[i] = builder.mul(blocks, _shuffle(builder, factors, factors, [*range(8), *range(8)]))
+            # Of blocks whose first row alone is not zero, libjpeg-turbo's pass 1 is a shift, which does not saturate.
+            overflow = builder.icmp_unsigned(">", builder.add(x[0], _splat(I16, 16, 8192)), _splat(I16, 16, 16383))
             x = _transpose(builder, _one_dimension(builder, form, x, _CONST_BITS - _PASS1_BITS))
             x[rows:] = [None] * (8 - rows)
             x = _transpose(builder, _one_dimension(builder, form, x, _CONST_BITS + _PASS1_BITS + 3))
@@ -188,7 +190,7 @@ def _build_inverse_dct(form: Any, rows: int) -> Any:
                     to = builder.add(to, builder.mul(stride, ir.Constant(I64, i)))
                     pointer = _pointer(context, builder, signature.args[5], out, to, I64)
                     builder.store(builder.extract_element(halves, ir.Constant(I32, half)), pointer, align=1)
-            return context.get_dummy_value()
+            return builder.zext(builder.bitcast(overflow, I16), I64)
 
         return signature, generate
 

@@ -242,9 +242,9 @@ def shown_by_libjpeg(data: bytes, channels: int) -> np.ndarray | None:
 
 def check_bounds() -> None:
     """Have an index below zero be an error in what would else be compiled: there it reads memory that is not ours."""
-    from ingest.jpeg import crop, huffman
+    from ingest.jpeg import color, crop, entropy, headers, huffman, inverse_dct, reference, region
 
-    for module in (huffman, crop):
+    for module in (huffman, crop, entropy, headers, inverse_dct, color, reference, region):
         for name, function in list(vars(module).items()):
             if inspect.isfunction(function) and function.__module__ == module.__name__:
                 setattr(module, name, bounded(function))
