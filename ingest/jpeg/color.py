@@ -8,16 +8,22 @@ from __future__ import annotations
 import numpy as np
 
 from ingest.jpeg.vectors import rgb_16
-from ingest.system.jit import jit_bare
+from ingest.system.jit import jit_bare, jit_bare_inline
 
 U, I16, I32, U16 = np.uint64, np.int16, np.int32, np.uint16
+
+
+@jit_bare_inline
+def _whole(count: int) -> int:
+    """``count`` in whole vectors: what is left over would be done one by one. Arrays have room for it."""
+    return U(count + 63) & U(0xFFFFFFC0)
 
 
 @jit_bare
 def blend_rows(samples: np.ndarray, near: int, far: int, count: int, out: np.ndarray, to: int) -> None:
     """``out[to:]``, uint16, of ``count`` samples from ``near`` and ``far`` on, each of the former counting three times."""
     near, far, to = U(near), U(far), U(to)
-    for i in range(U(count)):
+    for i in range(_whole(count)):
         out[to + U(i)] = U16(U16(3) * U16(samples[near + U(i)])) + U16(samples[far + U(i)])
 
 
@@ -25,7 +31,7 @@ def blend_rows(samples: np.ndarray, near: int, far: int, count: int, out: np.nda
 def copy_row(samples: np.ndarray, start: int, count: int, out: np.ndarray, to: int) -> None:
     """``out[to:]``, uint16, of ``count`` samples from ``start`` on."""
     start, to = U(start), U(to)
-    for i in range(U(count)):
+    for i in range(_whole(count)):
         out[to + U(i)] = samples[start + U(i)]
 
 
@@ -34,7 +40,7 @@ def widen_row(row: np.ndarray, count: int, even: int, odd: int, shift: int, out:
     """``out[to:]``, uint8, twice ``count`` samples: each of ``row[1:]`` counts three times, and its neighbour on that
     side once; to the sum ``even`` or ``odd`` is added, so that not all are rounded up."""
     even, odd, shift, to = U16(even), U16(odd), U16(shift), U(to)
-    for i in range(U(count)):
+    for i in range(_whole(count)):
         triple = U16(U16(3) * row[U(i) + U(1)])
         out[to + U(2) * U(i)] = U16(triple + row[i] + even) >> shift
         out[to + U(2) * U(i) + U(1)] = U16(triple + row[U(i) + U(2)] + odd) >> shift
@@ -44,7 +50,7 @@ def widen_row(row: np.ndarray, count: int, even: int, odd: int, shift: int, out:
 def narrow_row(row: np.ndarray, count: int, bias: int, out: np.ndarray, to: int) -> None:
     """``out[to:]``, uint8, a quarter of ``count`` of ``row[1:]``, rounded by ``bias``."""
     bias, to = U16(bias), U(to)
-    for i in range(U(count)):
+    for i in range(_whole(count)):
         out[to + U(i)] = U16(row[U(i) + U(1)] + bias) >> U16(2)
 
 

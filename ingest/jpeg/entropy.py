@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ingest.jpeg.vectors import copy_32, lowest_bit
-from ingest.system.jit import jit, jit_bare, jit_inline
+from ingest.system.jit import jit_bare, jit_inline
 
 U = np.uint64  # an index without a sign needs no test for one below zero
 
@@ -55,7 +55,7 @@ _PLACES = np.full(256, 63, np.uint8)
 _PLACES[1:65] = ZIGZAG
 
 
-@jit
+@jit_bare
 def build_table(counts: np.ndarray, symbols: np.ndarray, is_ac: bool, table: np.ndarray, codes: np.ndarray) -> bool:
     """Fill ``table``, uint64 [TABLE], of the next ``BITS`` bits, and ``codes``, int32 [CODES], for the longer codes.
 
@@ -64,7 +64,8 @@ def build_table(counts: np.ndarray, symbols: np.ndarray, is_ac: bool, table: np.
     from 0 to 16, the first 16 bits beyond its codes; what to add to a code of that length to have its index among the
     symbols; and the symbols.
     """
-    table[:] = _LONG
+    for i in range(U(TABLE)):
+        table[U(i)] = _LONG
     code, index = 0, 0
     for length in range(1, 17):
         codes[17 + length] = index - code
@@ -86,7 +87,7 @@ def build_table(counts: np.ndarray, symbols: np.ndarray, is_ac: bool, table: np.
     return True
 
 
-@jit
+@jit_bare
 def _coefficients(symbol: int, is_ac: bool) -> int:
     """How many coefficients a symbol stands for."""
     if not is_ac:
@@ -94,27 +95,33 @@ def _coefficients(symbol: int, is_ac: bool) -> int:
     return (symbol >> 4) + 1 if symbol & 15 or symbol == 0xF0 else _END_OF_BLOCK
 
 
-@jit
+@jit_bare
 def _fill(table: np.ndarray, first: int, length: int, symbol: int, is_ac: bool) -> None:
     """The entries of a code of ``length`` bits, from the ``first`` on."""
     size, advance = symbol & 15, _coefficients(symbol, is_ac) << 8
     rest = BITS - length - size
     if rest < 0:
-        table[first : first + (1 << (BITS - length))] = U(size) << U(32) | _LONG | U(advance | length)
+        _repeat(U(size) << U(32) | _LONG | U(advance | length), table, first, 1 << (BITS - length))
         return
     for bits in range(1 << size):
         value = U(_extend(bits, size)) & U(0xFFFF)
-        start = first + (bits << rest)
-        table[start : start + (1 << rest)] = value << U(48) | value << U(32) | U(advance | (length + size))
+        entry = value << U(48) | value << U(32) | U(advance | (length + size))
+        _repeat(entry, table, first + (bits << rest), 1 << rest)
 
 
-@jit
+@jit_bare
+def _repeat(entry: int, table: np.ndarray, start: int, count: int) -> None:
+    for i in range(U(count)):
+        table[U(start) + U(i)] = entry
+
+
+@jit_bare
 def _extend(bits: int, size: int) -> int:
     """The number that ``size`` bits stand for (F.2.2.1, figure F.12)."""
     return bits if size == 0 or bits >> (size - 1) else bits + 1 - (1 << size)
 
 
-@jit
+@jit_bare
 def _pair(table: np.ndarray) -> None:
     """Put a second symbol into the entries that have bits for one."""
     for i in range(U(TABLE)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ingest.jpeg.entropy import CODES, TABLE, ZIGZAG, build_table
-from ingest.system.jit import jit
+from ingest.system.jit import jit_bare
 
 # Numbers of the array ``frame``: the image's size, MCUs in a segment, components, the first one's sampling factors.
 HEIGHT, WIDTH, INTERVAL, COMPONENTS, H, V = range(6)
@@ -22,18 +22,18 @@ NAME, QUANTISATION, DC, AC = range(4)
 _DC0, _AC0, _DC1, _AC1 = range(4)
 
 
-@jit
+@jit_bare
 def read_header(
     data: np.ndarray, scan: int, frame: np.ndarray, components: np.ndarray, quantisation: np.ndarray,
-    tables: np.ndarray, codes: np.ndarray,
+    tables: np.ndarray, codes: np.ndarray, found: np.ndarray,
 ) -> bool:  # fmt: skip
     """Read the header of ``data``, whose coded data begin at byte ``scan``. False where it is of another kind.
 
     Fills ``frame``, int64 [FRAME], ``components``, int64 [3, 4], ``quantisation``, int16 [4 * 64], in natural order,
-    and the Huffman tables, uint64 [4 * TABLE] and int32 [4 * CODES].
+    and the Huffman tables, uint64 [4 * TABLE] and int32 [4 * CODES]; ``frame`` and ``found``, bool [2, 4], which tells
+    the quantisation and the Huffman tables that there are, must be zero.
     """
-    frame[:] = 0
-    has_quantisation, has_table = np.zeros(4, np.bool_), np.zeros(4, np.bool_)
+    has_quantisation, has_table = found[0], found[1]
     has_jfif, adobe_transform = False, -1
     if not 4 < scan <= len(data) or data[0] != 0xFF or data[1] != 0xD8:
         return False
@@ -80,12 +80,12 @@ _JFIF, _ADOBE = np.frombuffer(b"JFIF\0", np.uint8), np.frombuffer(b"Adobe", np.u
 _RGB = np.frombuffer(b"RGB", np.uint8)
 
 
-@jit
+@jit_bare
 def uint16(data: np.ndarray, at: int) -> int:
     return np.int64(data[at]) << 8 | np.int64(data[at + 1])
 
 
-@jit
+@jit_bare
 def _begins(data: np.ndarray, at: int, name: np.ndarray) -> bool:
     for i in range(len(name)):
         if data[at + i] != name[i]:
@@ -93,7 +93,7 @@ def _begins(data: np.ndarray, at: int, name: np.ndarray) -> bool:
     return True
 
 
-@jit
+@jit_bare
 def _read_quantisation(data: np.ndarray, at: int, end: int, quantisation: np.ndarray, has: np.ndarray) -> bool:
     """Tables of 8 bits (B.2.4.1): with larger numbers, what products of 16 bits are is the decoder's own."""
     while at < end:
@@ -107,7 +107,7 @@ def _read_quantisation(data: np.ndarray, at: int, end: int, quantisation: np.nda
     return True
 
 
-@jit
+@jit_bare
 def _read_huffman(data: np.ndarray, at: int, end: int, tables: np.ndarray, codes: np.ndarray, has: np.ndarray) -> bool:
     while at < end:
         kind, number = np.int64(data[at] >> 4), np.int64(data[at] & 15)
@@ -129,7 +129,7 @@ def _read_huffman(data: np.ndarray, at: int, end: int, tables: np.ndarray, codes
     return True
 
 
-@jit
+@jit_bare
 def _read_frame(data: np.ndarray, at: int, end: int, frame: np.ndarray, components: np.ndarray) -> bool:
     """SOF (B.2.2): grey, or three components, of which the first may have more samples than the others, twice at most."""
     if end - at < 6 or data[at] != 8:
@@ -154,7 +154,7 @@ def _read_frame(data: np.ndarray, at: int, end: int, frame: np.ndarray, componen
     return frame[HEIGHT] > 0 and frame[WIDTH] > 0 and max(frame[H], frame[V]) <= 2
 
 
-@jit
+@jit_bare
 def _read_scan(
     data: np.ndarray, at: int, end: int, frame: np.ndarray, components: np.ndarray, has_table: np.ndarray
 ) -> bool:
@@ -172,7 +172,7 @@ def _read_scan(
     return data[end - 3] == 0 and data[end - 2] == 63 and data[end - 1] == 0
 
 
-@jit
+@jit_bare
 def _has_all(frame: np.ndarray, components: np.ndarray, has_quantisation: np.ndarray) -> bool:
     for i in range(frame[COMPONENTS]):
         if not has_quantisation[components[i, QUANTISATION]]:
@@ -180,7 +180,7 @@ def _has_all(frame: np.ndarray, components: np.ndarray, has_quantisation: np.nda
     return True
 
 
-@jit
+@jit_bare
 def _is_ycc(frame: np.ndarray, components: np.ndarray, has_jfif: bool, adobe_transform: int) -> bool:
     """Whether three components are YCbCr, as libjpeg tells it (jdapimin.c, default_decompress_parms)."""
     if frame[COMPONENTS] == 1 or has_jfif:

@@ -71,22 +71,25 @@ def try_decode_region(data: Buffer, segments: Buffer, channels: int, region: Reg
     """
     if not decoder.load():
         return None
-    pixels = np.empty((region.height, region.width, channels), np.uint8)
-    offsets = np.frombuffer(segments, "<u4").astype(np.int64)
-    done = decoder(np.frombuffer(data, np.uint8), offsets, *region, channels, pixels.reshape(-1))
-    return pixels if done else None
+    _, _, height, width = region
+    pixels = np.empty(height * width * channels, np.uint8)
+    done = decoder(np.frombuffer(data, np.uint8), np.frombuffer(segments, np.uint8), *region, channels, pixels)
+    return pixels.reshape(height, width, channels) if done else None
 
 
 def _decode_region(
-    data: np.ndarray, offsets: np.ndarray, top: int, left: int, height: int, width: int, channels: int, out: np.ndarray
+    data: np.ndarray, segments: np.ndarray, top: int, left: int, height: int, width: int, channels: int, out: np.ndarray
 ) -> bool:
     """Write the pixels of a region into ``out``, uint8 [height * width * channels]; False where try_decode_region() gives
     None."""
+    offsets = np.empty(len(segments) // 4, np.int64)
+    for i in range(len(offsets)):
+        offsets[i] = _uint32(segments, 4 * i)
     frame, components, plan = np.zeros(FRAME, np.int64), np.zeros((3, 4), np.int64), np.zeros(7, np.int64)
     quantisation, codes = np.zeros(4 * 64, np.int16), np.zeros(4 * CODES, np.int32)
-    tables = np.empty(4 * TABLE, np.uint64)
+    tables, found = np.empty(4 * TABLE, np.uint64), np.zeros((2, 4), np.bool_)
     if (
-        len(offsets) < 2 or not read_header(data, offsets[0], frame, components, quantisation, tables, codes)
+        len(offsets) < 2 or not read_header(data, offsets[0], frame, components, quantisation, tables, codes, found)
         or not _plan(frame, len(offsets) - 1, top, left, height, width, plan)
     ):  # fmt: skip
         return False
@@ -105,15 +108,24 @@ def _decode_region(
             samples,
         ):  # fmt: skip
             return False
-    row, chroma = np.empty(width + 4 + _ROW_PADDING, np.uint16), np.empty(2 * (width + 4 + _ROW_PADDING), np.uint8)
+    row, chroma = np.empty(width + 4 + _ROW_PADDING, np.uint16), np.empty(2 * (width + 4 + 2 * _ROW_PADDING), np.uint8)
     _show(samples, frame, plan, blocks, top, left, height, width, channels, row, chroma, out)
     return True
 
 
+@jit_bare
+def _uint32(data: np.ndarray, at: int) -> int:
+    at = U(at)
+    return (
+        np.int64(data[at]) | np.int64(data[at + U(1)]) << 8 | np.int64(data[at + U(2)]) << 16
+        | np.int64(data[at + U(3)]) << 24
+    )  # fmt: skip
+
+
 decoder = Precompiled(
     _decode_region,
-    "boolean(Array(uint8, 1, 'C', readonly=True), Array(int64, 1, 'C'), int64, int64, int64, int64, int64, "
-    "Array(uint8, 1, 'C'))",
+    "boolean(Array(uint8, 1, 'C', readonly=True), Array(uint8, 1, 'C', readonly=True), "
+    "int64, int64, int64, int64, int64, Array(uint8, 1, 'C'))",
 )
 
 

@@ -57,27 +57,23 @@ class Precompiled:
     def __init__(self, function: Callable[..., object], signature: str):
         self._dispatcher: Any = _njit(function)
         self._arguments, _ = normalize_signature(signature)
+        self._is_loaded = bool(numba.config.DISABLE_JIT)
 
     def __call__(self, *arguments: object) -> Any:
         return self._dispatcher(*arguments)
 
     def load(self) -> bool:
         """Whether it is compiled, in this process or on disk."""
-        if numba.config.DISABLE_JIT:
-            return True
-        if not self._dispatcher.overloads:
-            found = self._dispatcher._cache.load_overload(self._arguments, self._dispatcher.targetctx)
-            if found is None:
-                return False
+        if not self._is_loaded and (found := self._dispatcher._cache.load_overload(self._arguments, self._dispatcher.targetctx)):
             self._dispatcher.add_overload(found)
-            self._dispatcher.disable_compile()
-        return True
+            self._is_loaded = True
+        return self._is_loaded
 
     def compile(self) -> None:
         """Compile it, unless ``load`` finds it."""
         if not self.load():
             self._dispatcher.compile(self._arguments)
-            self._dispatcher.disable_compile()
+            self._is_loaded = True
 
 
 def _njit(function: F, **options: Any) -> F:
