@@ -140,7 +140,7 @@ def test_an_option_arrives_in_every_stream_of_a_profile(
 
         return call
 
-    for module, function in ((throughput, "stream"), (throughput, "ceiling"), (throughput, "in_a_process")):
+    for module, function in ((throughput, "stream"), (throughput, "alone"), (throughput, "in_a_process")):
         monkeypatch.setattr(module, function, spy(getattr(module, function)))
     monkeypatch.setattr(stages.Stages, "__init__", spy(stages.Stages.__init__))
     value = another(name, TransformOptions)

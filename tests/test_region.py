@@ -1,5 +1,4 @@
-"""The region decoder: libjpeg-turbo's pixels to the bit, stage by stage and as a whole; what it refuses, and who compiles
-it."""
+"""The region decoder: libjpeg-turbo's pixels, stage by stage and as a whole; what it refuses; who compiles it."""
 
 from __future__ import annotations
 
@@ -240,11 +239,12 @@ def test_other_kinds_are_libjpegs(data: bytes):
     assert np.array_equal(part, whole[1:-1, 1:-1])
 
 
-@pytest.mark.parametrize("region", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 0, 5), (0, 0, 5, 0), (36, 0, 5, 5), (0, 56, 5, 5)])
+@pytest.mark.parametrize(
+    "region", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 0, 5), (0, 0, 5, 0), (36, 0, 5, 5), (0, 56, 5, 5)]
+)
 def test_a_region_outside_is_refused(region: tuple[int, ...]):
     image = jpeg.normalize(photo(40, 60, "420", 90, 0))
-    if min(region[2:]) > 0:
-        assert try_decode_region(image.encoded, image.segments, 3, Region(*region)) is None
+    assert try_decode_region(image.encoded, image.segments, 3, Region(*region)) is None
 
 
 @pytest.mark.slow
@@ -304,9 +304,11 @@ def test_what_is_kept_on_disk_is_of_these_sources(tmp_path: Path):
     (package / "__init__.py").write_text("")
     (package / "inner.py").write_text("from ingest.system.jit import jit\n\n\n@jit\ndef inner(x):\n    return x + 1\n")
     (package / "outer.py").write_text(
-        "from ingest.system.jit import jit\nfrom parts.inner import inner\n\n\n@jit\ndef outer(x):\n    return inner(x)\n"
+        "from ingest.system.jit import jit\nfrom parts.inner import inner\n\n\n"
+        "@jit\ndef outer(x):\n    return inner(x)\n"
     )
-    command = [sys.executable, "-c", "from parts.outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"]
+    code = "from parts.outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
+    command = [sys.executable, "-c", code]
     environment: dict[str, Any] = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     environment["PYTHONPATH"] = f"{tmp_path}:{environment.get('PYTHONPATH', '')}"
 

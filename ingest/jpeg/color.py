@@ -10,7 +10,7 @@ import numpy as np
 from ingest.jpeg.vectors import rgb_16
 from ingest.system.jit import jit_bare, jit_bare_inline
 
-U, I16, I32, U16 = np.uint64, np.int16, np.int32, np.uint16
+U, U16 = np.uint64, np.uint16
 
 
 @jit_bare_inline
@@ -21,7 +21,7 @@ def _whole(count: int) -> int:
 
 @jit_bare
 def blend_rows(samples: np.ndarray, near: int, far: int, count: int, out: np.ndarray, to: int) -> None:
-    """``out[to:]``, uint16, of ``count`` samples from ``near`` and ``far`` on, each of the former counting three times."""
+    """``out[to:]``, uint16, of ``count`` samples from ``near`` on, which count three times, and ``far`` on."""
     near, far, to = U(near), U(far), U(to)
     for i in range(_whole(count)):
         out[to + U(i)] = U16(U16(3) * U16(samples[near + U(i)])) + U16(samples[far + U(i)])
@@ -75,7 +75,7 @@ def to_rgb(
     y, b, r, to, count = U(y), U(b), U(r), U(to), U(count)
     if count < U(16):
         for i in range(count):
-            _to_rgb(I32(luma[y + U(i)]), I32(blue[b + U(i)]) - I32(128), I32(red[r + U(i)]) - I32(128), out, to + U(3) * U(i))
+            _to_rgb(luma[y + U(i)], blue[b + U(i)], red[r + U(i)], out, to + U(3) * U(i))
         return
     i, last = U(0), count - U(16)
     while i < last:
@@ -86,6 +86,7 @@ def to_rgb(
 
 @jit_bare
 def _to_rgb(y: int, cb: int, cr: int, out: np.ndarray, to: int) -> None:
+    y, cb, cr = np.int64(y), np.int64(cb) - 128, np.int64(cr) - 128
     # 1.402 Cr, -0.344 Cb - 0.714 Cr, 1.772 Cb; 0.5 to round
     out[to] = _clamp(y + (91881 * cr + 32768 >> 16))
     out[to + U(1)] = _clamp(y + (-22554 * cb - 46802 * cr + 32768 >> 16))

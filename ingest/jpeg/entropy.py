@@ -34,7 +34,7 @@ MAX_DC_SIZE, MAX_AC_SIZE = 11, 10
 
 # In an entry of a table: bits 0 to 5, the length of all that it gives; 8 to 15, how many coefficients the first symbol
 # stands for, its zeros included; 16 to 23, how many the second; 24 to 29, the second's length; 32 to 47 and 48 to 63,
-# their values. Or _LONG, with the code's length, or 0 if that is not known, in bits 0 to 5, and the value's in 32 to 47.
+# their values. Or _LONG, with the code's length in bits 0 to 5, 0 if it is more than BITS, and the value's in 32 to 35.
 _LENGTH, _LONG, _BYTE = U(0x3F), U(0x80), U(0xFF)
 
 _END_OF_BLOCK, _NO_AC_CODE, _NO_DC_CODE = 128, 64, 80
@@ -43,9 +43,9 @@ that are done, is 64 or from 129 to 191, and of no other block."""
 
 # fmt: off
 ZIGZAG = np.array([
-    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55,
-    62, 63,
+    0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7, 14, 21,
+    28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54,
+    47, 55, 62, 63,
 ], np.uint8)
 # fmt: on
 
@@ -60,9 +60,9 @@ def build_table(counts: np.ndarray, symbols: np.ndarray, is_ac: bool, table: np.
     """Fill ``table``, uint64 [TABLE], of the next ``BITS`` bits, and ``codes``, int32 [CODES], for the longer codes.
 
     ``counts`` are the codes of each length from 1 to 16, ``symbols`` what they stand for (annex C). False where there
-    are more codes than can be, or a DC symbol that is none: decoders refuse such a table. ``codes`` are, for each length
-    from 0 to 16, the first 16 bits beyond its codes; what to add to a code of that length to have its index among the
-    symbols; and the symbols.
+    are more codes than can be, or symbols that no image of 8 bits has. ``codes`` are, for each length from 0 to 16, the
+    first 16 bits beyond its codes; what to add to a code of that length to have its index among the symbols; and the
+    symbols.
     """
     for i in range(U(TABLE)):
         table[U(i)] = _LONG
@@ -99,26 +99,14 @@ def _coefficients(symbol: int, is_ac: bool) -> int:
 def _fill(table: np.ndarray, first: int, length: int, symbol: int, is_ac: bool) -> None:
     """The entries of a code of ``length`` bits, from the ``first`` on."""
     size, advance = symbol & 15, _coefficients(symbol, is_ac) << 8
-    rest = BITS - length - size
-    if rest < 0:
-        _repeat(U(size) << U(32) | _LONG | U(advance | length), table, first, 1 << (BITS - length))
-        return
-    for bits in range(1 << size):
-        value = U(_extend(bits, size)) & U(0xFFFF)
-        entry = value << U(48) | value << U(32) | U(advance | (length + size))
-        _repeat(entry, table, first + (bits << rest), 1 << rest)
-
-
-@jit_bare
-def _repeat(entry: int, table: np.ndarray, start: int, count: int) -> None:
-    for i in range(U(count)):
-        table[U(start) + U(i)] = entry
-
-
-@jit_bare
-def _extend(bits: int, size: int) -> int:
-    """The number that ``size`` bits stand for (F.2.2.1, figure F.12)."""
-    return bits if size == 0 or bits >> (size - 1) else bits + 1 - (1 << size)
+    rest, more, half = BITS - length - size, 1 << size, 1 << size >> 1
+    for i in range(U(1 << (BITS - length))):
+        if rest < 0:
+            table[U(first) + U(i)] = U(size) << U(32) | _LONG | U(advance | length)
+        else:
+            bits = np.int64(i) >> rest
+            value = U(bits if bits >= half else bits + 1 - more) & U(0xFFFF)  # EXTEND (F.2.2.1, figure F.12)
+            table[U(first) + U(i)] = value << U(48) | value << U(32) | U(advance | (length + size))
 
 
 @jit_bare
@@ -153,13 +141,13 @@ def _word(data: np.ndarray, position: int) -> int:
 
 
 @jit_inline
-def _with_value(word, entry, codes, table, is_ac):
+def _with_value(word: int, entry: int, codes: np.ndarray, table: int, is_ac: bool) -> int:
     """What an entry would be that gives the next code of ``word`` and its value."""
     if entry & _LENGTH == U(0):
         entry = _long_code(word, codes, table, is_ac)
     length, size = entry & _LENGTH, (entry >> U(32)) & U(15)
     bits = word << length
-    # EXTEND (F.2.2.1) without a branch: if the first bit is 0, it is all ones' difference to the bits turned over.
+    # EXTEND without a branch: if the first bit is 0, it is all ones' difference to the bits turned over.
     turn = U(~(np.int64(bits) >> 63))
     value = ((((bits ^ turn) >> U(1) >> (U(63) - size)) ^ turn) - turn) & U(0xFFFF)
     return value << U(48) | value << U(32) | entry & U(0xFF00) | (length + size)
@@ -216,9 +204,9 @@ def decode_segments(
 
     ``bounds``, int64 [count, 2], says where each starts and ends in ``clean``, which has PADDING bytes behind them.
     ``dc`` and ``ac``, int64, hold for each block of an MCU where its tables begin in ``tables`` and, by number, in
-    ``codes``. ``coefficients``, int16, must be zero, and have a block more than all segments: each gets its values in
-    natural order, of DC the difference. ``last``, uint8, gets how many AC coefficients come before the end of a block, 191
-    where it has all of them.
+    ``codes``. ``coefficients``, int16, must be zero, and have SPARE blocks more than all segments: each gets its values
+    in natural order, of DC the difference. ``last``, uint8, gets how many AC coefficients come before the end of the
+    block, 191 where it has all of them.
     """
     total, size = U(count), U(blocks) << U(6)
     following = U(2)
@@ -237,19 +225,40 @@ def decode_segments(
     rest = a if a[0] < total else b
     while rest[0] < total:
         rest, following, sound = _symbols(
-            _refilled(rest, clean), following, sound, total, clean, bounds, size, dc, ac, tables, codes, coefficients, last
+            _refilled(rest, clean),
+            following,
+            sound,
+            total,
+            clean,
+            bounds,
+            size,
+            dc,
+            ac,
+            tables,
+            codes,
+            coefficients,
+            last,
         )
     return sound
 
 
+# A segment that is being decoded: its number, the position of the next bit, the bits from there on, how many
+# coefficients of the block are done, where the block's are, where the segment's last block ends, the position where its
+# bits end, the number of the block in its MCU, and where its AC table begins.
+Stream = tuple[int, int, int, int, int, int, int, int, int]
+
+
 @jit_inline
-def _refilled(stream, clean):
-    segment, at, word, k, out, stop, end, phase, table = stream
+def _refilled(stream: Stream, clean: np.ndarray) -> Stream:
+    segment, at, _, k, out, stop, end, phase, table = stream
     return segment, at, _word(clean, at), k, out, stop, end, phase, table
 
 
 @jit_inline
-def _start(segment, total, clean, bounds, size, dc, ac, tables, codes, coefficients):
+def _start(
+    segment: int, total: int, clean: np.ndarray, bounds: np.ndarray, size: int, dc: np.ndarray, ac: np.ndarray,
+    tables: np.ndarray, codes: np.ndarray, coefficients: np.ndarray,
+) -> Stream:  # fmt: skip
     """A stream at the start of a segment; of one that is not there, at zeros behind the last."""
     here = min(segment, total - U(1))
     at, end = U(bounds[here, 0]) << U(3), U(bounds[here, 1]) << U(3)
@@ -261,7 +270,11 @@ def _start(segment, total, clean, bounds, size, dc, ac, tables, codes, coefficie
 
 
 @jit_inline
-def _start_block(at, out, phase, clean, dc, ac, tables, codes, coefficients):
+def _start_block(
+    at: int, out: int, phase: int, clean: np.ndarray, dc: np.ndarray, ac: np.ndarray, tables: np.ndarray,
+    codes: np.ndarray, coefficients: np.ndarray,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """Decode the DC coefficient of the block at ``out``; gives position, word, coefficients and the AC table."""
     word = _word(clean, at)
     table = U(dc[phase])
     entry = tables[table + (word >> U(64 - BITS))]
@@ -273,7 +286,11 @@ def _start_block(at, out, phase, clean, dc, ac, tables, codes, coefficients):
 
 
 @jit_inline
-def _symbols(stream, following, sound, total, clean, bounds, size, dc, ac, tables, codes, coefficients, last):
+def _symbols(
+    stream: Stream, following: int, sound: bool, total: int, clean: np.ndarray, bounds: np.ndarray, size: int,
+    dc: np.ndarray, ac: np.ndarray, tables: np.ndarray, codes: np.ndarray, coefficients: np.ndarray, last: np.ndarray,
+) -> tuple[Stream, int, bool]:  # fmt: skip
+    """Decode one or two symbols of AC coefficients, and what begins behind the last one of a block."""
     segment, at, word, k, out, stop, end, phase, table = stream
     entry = tables[table + (word >> U(64 - BITS))]
     if entry & _LONG:

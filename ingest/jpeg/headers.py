@@ -39,7 +39,7 @@ def read_header(
         return False
     at = 2
     while at + 4 <= scan:
-        marker, end = data[at + 1], at + 2 + uint16(data, at + 2)
+        marker, end = data[at + 1], at + 2 + _uint16(data, at + 2)
         if data[at] != 0xFF or end > scan or end < at + 4:
             return False
         start = at + 4
@@ -55,7 +55,7 @@ def read_header(
         elif marker == 0xDD:
             if end - start != 2:
                 return False
-            frame[INTERVAL] = uint16(data, start)
+            frame[INTERVAL] = _uint16(data, start)
         elif marker == 0xE0:
             if end - start >= 14 and _begins(data, start, _JFIF):
                 has_jfif = True
@@ -81,13 +81,13 @@ _RGB = np.frombuffer(b"RGB", np.uint8)
 
 
 @jit_bare
-def uint16(data: np.ndarray, at: int) -> int:
+def _uint16(data: np.ndarray, at: int) -> int:
     return np.int64(data[at]) << 8 | np.int64(data[at + 1])
 
 
 @jit_bare
 def _begins(data: np.ndarray, at: int, name: np.ndarray) -> bool:
-    for i in range(len(name)):
+    for i in range(len(name)):  # noqa: SIM110 - numba compiles no generator
         if data[at + i] != name[i]:
             return False
     return True
@@ -131,13 +131,13 @@ def _read_huffman(data: np.ndarray, at: int, end: int, tables: np.ndarray, codes
 
 @jit_bare
 def _read_frame(data: np.ndarray, at: int, end: int, frame: np.ndarray, components: np.ndarray) -> bool:
-    """SOF (B.2.2): grey, or three components, of which the first may have more samples than the others, twice at most."""
+    """SOF (B.2.2): grey, or three components, of which the first may have twice the samples of the others."""
     if end - at < 6 or data[at] != 8:
         return False
     count = np.int64(data[at + 5])
     if (count != 1 and count != 3) or end - at != 6 + 3 * count:
         return False
-    frame[HEIGHT], frame[WIDTH], frame[COMPONENTS] = uint16(data, at + 1), uint16(data, at + 3), count
+    frame[HEIGHT], frame[WIDTH], frame[COMPONENTS] = _uint16(data, at + 1), _uint16(data, at + 3), count
     for i in range(count):
         factors = np.int64(data[at + 7 + 3 * i])
         components[i, NAME], components[i, QUANTISATION] = data[at + 6 + 3 * i], data[at + 8 + 3 * i]
@@ -149,8 +149,10 @@ def _read_frame(data: np.ndarray, at: int, end: int, frame: np.ndarray, componen
         if max(frame[H], frame[V]) > 4:
             return False
         frame[H] = frame[V] = 1
-    elif components[0, NAME] == components[1, NAME] or components[2, NAME] in (components[0, NAME], components[1, NAME]):
-        return False
+    else:
+        first, second, third = components[0, NAME], components[1, NAME], components[2, NAME]
+        if first in (second, third) or second == third:
+            return False
     return frame[HEIGHT] > 0 and frame[WIDTH] > 0 and max(frame[H], frame[V]) <= 2
 
 
@@ -174,7 +176,7 @@ def _read_scan(
 
 @jit_bare
 def _has_all(frame: np.ndarray, components: np.ndarray, has_quantisation: np.ndarray) -> bool:
-    for i in range(frame[COMPONENTS]):
+    for i in range(frame[COMPONENTS]):  # noqa: SIM110 - numba compiles no generator
         if not has_quantisation[components[i, QUANTISATION]]:
             return False
     return True
@@ -187,6 +189,4 @@ def _is_ycc(frame: np.ndarray, components: np.ndarray, has_jfif: bool, adobe_tra
         return True
     if adobe_transform >= 0:
         return adobe_transform == 1
-    return not (
-        components[0, NAME] == _RGB[0] and components[1, NAME] == _RGB[1] and components[2, NAME] == _RGB[2]
-    )
+    return not (components[0, NAME] == _RGB[0] and components[1, NAME] == _RGB[1] and components[2, NAME] == _RGB[2])

@@ -27,8 +27,8 @@ from ingest.jpeg.markers import (
     with_known_colors,
 )
 from ingest.jpeg.orientation import AS_STORED, read_orientation
-from ingest.jpeg.scans import UnsupportedScanError, check_scans
 from ingest.jpeg.region import Region
+from ingest.jpeg.scans import UnsupportedScanError, check_scans
 from ingest.jpeg.transcode import Restarted, find_segments, least_factors, restart_interval, transcode
 
 CONVERSION_QUALITY = 95

@@ -1,5 +1,8 @@
-"""What the decoder's vector code does, in plain Python: what it is tested against, and what runs in its place where numba
-is told not to compile (NUMBA_DISABLE_JIT=1), so that an index out of bounds is an error."""
+"""What the decoder's vector code does, in plain Python.
+
+It is tested against this, and this runs in its place where numba is told not to compile (NUMBA_DISABLE_JIT=1): an index
+out of bounds is an error there.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,10 @@ _ONE, _PASS1_BITS = 13, 2
 
 
 def inverse_dct(coefficients: np.ndarray) -> np.ndarray:
-    """The samples, uint8 [8, 8], of dequantised coefficients, int [8, 8], vertical frequencies first: ITU-T T.81, A.3.3,
-    by the integers of libjpeg's jidctint.c, after Loeffler, Ligtenberg and Moschytz (ICASSP 1989)."""
+    """The samples, uint8 [8, 8], of dequantised coefficients, int [8, 8], vertical frequencies first (T.81, A.3.3).
+
+    By the integers of libjpeg's jidctint.c, after Loeffler, Ligtenberg and Moschytz (ICASSP 1989).
+    """
     columns = _one_dimension(coefficients.astype(np.int64), _ONE - _PASS1_BITS)
     rows = _one_dimension(columns.T, _ONE + _PASS1_BITS + 3).T
     return np.clip(rows + 128, 0, 255).astype(np.uint8)

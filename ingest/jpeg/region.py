@@ -22,7 +22,17 @@ import numpy as np
 from ingest.jpeg.color import blend_rows, copy_row, grey_row, narrow_row, to_rgb, widen_row
 from ingest.jpeg.entropy import CODES, PADDING, SPARE, TABLE, decode_segments, unstuff
 from ingest.jpeg.headers import (
-    AC, COMPONENTS, DC, FRAME, HEIGHT, INTERVAL, QUANTISATION, WIDTH, H, V, read_header,
+    AC,
+    COMPONENTS,
+    DC,
+    FRAME,
+    HEIGHT,
+    INTERVAL,
+    QUANTISATION,
+    WIDTH,
+    H,
+    V,
+    read_header,
 )  # fmt: skip
 from ingest.jpeg.inverse_dct import inverse_dct
 from ingest.record import Buffer
@@ -30,8 +40,8 @@ from ingest.system.jit import Precompiled, jit_bare
 
 U = np.uint64
 
-_SEGMENTS_AT_ONCE = 20
-"""Of usually 12 blocks: their coefficients take 30 KB."""
+_SEGMENTS_AT_ONCE = 40
+"""Of usually 12 blocks: their coefficients take 60 KB, which caches hold; of fewer, a stream waits more often alone."""
 
 _MAX_DC = 8191
 """Of a DC coefficient times its quantisation, eight times what white has: larger ones may overflow 16 bits later."""
@@ -46,9 +56,9 @@ _MIN_WIDTH = 5
 # The numbers of a plan: the first row and column of MCUs that are needed, and how many; the same of segments in a row.
 _ROW, _COLUMN, _ROWS, _COLUMNS, _SEGMENT, _SEGMENTS, _SEGMENTS_A_ROW = range(7)
 
-# Columns of the array ``blocks``, which has a row for each block of an MCU: its component; where its tables begin; where
-# the first block's samples go, or -1 if nowhere; how far those of the next MCU are, of the next row of MCUs, and of the
-# next row of samples.
+# Columns of the array ``blocks``, which has a row for each block of an MCU: its component; where its tables begin;
+# where the first block's samples go, or -1 if nowhere; how far those of the next MCU are, of the next row of MCUs, and
+# of the next row of samples.
 _COMPONENT, _DC_TABLE, _AC_TABLE, _FACTORS, _FIRST, _STEP, _ROW_STEP, _STRIDE = range(8)
 
 
@@ -80,8 +90,7 @@ def try_decode_region(data: Buffer, segments: Buffer, channels: int, region: Reg
 def _decode_region(
     data: np.ndarray, segments: np.ndarray, top: int, left: int, height: int, width: int, channels: int, out: np.ndarray
 ) -> bool:
-    """Write the pixels of a region into ``out``, uint8 [height * width * channels]; False where try_decode_region() gives
-    None."""
+    """Write a region into ``out``, uint8 [height * width * channels]. False where try_decode_region() gives None."""
     offsets = np.empty(len(segments) // 4, np.int64)
     for i in range(len(offsets)):
         offsets[i] = _uint32(segments, 4 * i)
@@ -153,9 +162,7 @@ def _plan(frame: np.ndarray, segments: int, top: int, left: int, height: int, wi
 
 
 @jit_bare
-def _plan_blocks(
-    frame: np.ndarray, components: np.ndarray, plan: np.ndarray, channels: int, blocks: np.ndarray
-) -> int:
+def _plan_blocks(frame: np.ndarray, components: np.ndarray, plan: np.ndarray, channels: int, blocks: np.ndarray) -> int:
     """Fill ``blocks``; gives how many samples there are. They lie component after component, in rows."""
     h, v, size = frame[H], frame[V], 0
     shown = frame[COMPONENTS] if channels == 3 else 1  # of a colour image, grey is its luma
@@ -210,7 +217,8 @@ def _decode_rows(
     in_segment = interval * in_mcu
     for i in range(U(64 * (count * in_segment + SPARE))):
         coefficients[i] = 0
-    if not decode_segments(clean, bounds, count, in_segment, blocks[:, _DC_TABLE], blocks[:, _AC_TABLE], tables, codes, coefficients, last):
+    dc, ac = blocks[:, _DC_TABLE], blocks[:, _AC_TABLE]
+    if not decode_segments(clean, bounds, count, in_segment, dc, ac, tables, codes, coefficients, last):
         return False
     for n in range(count):
         first = n * in_segment
@@ -237,8 +245,9 @@ def _decode_rows(
 
 @jit_bare
 def _sum_dc(
-    coefficients: np.ndarray, first: int, mcus: int, blocks: np.ndarray, quantisation: np.ndarray, predictions: np.ndarray
-) -> bool:
+    coefficients: np.ndarray, first: int, mcus: int, blocks: np.ndarray, quantisation: np.ndarray,
+    predictions: np.ndarray,
+) -> bool:  # fmt: skip
     """Put DC coefficients where their differences are (F.2.2.1). False where one is far beyond what a pixel can be."""
     predictions[0] = predictions[1] = predictions[2] = 0
     at, sound = U(first) << U(6), True

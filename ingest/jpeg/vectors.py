@@ -76,7 +76,7 @@ class _Portable:
     @staticmethod
     def narrow(builder: Value, halves: list[Value]) -> Value:
         """Two halves of 32 bits to lanes of 16, saturated."""
-        both = _shuffle(builder, *halves, range(16))
+        both = _shuffle(builder, halves[0], halves[1], range(16))
         both = _clamp(builder, both, _splat(I32, 16, -32768), _splat(I32, 16, 32767))
         return builder.trunc(both, ir.VectorType(I16, 16))
 
@@ -164,7 +164,7 @@ def _build_inverse_dct(form: Any, rows: int) -> Any:
         signature = u(coefficients, u, u, quantisation, u, out, u, u, u)
 
         def generate(context: Any, builder: Value, signature: Any, arguments: Any) -> Value:
-            coefficients, first, second, quantisation, table, out, first_to, second_to, stride = arguments
+            _, first, second, _, table, out, first_to, second_to, stride = arguments
             row = ir.VectorType(I16, 8)
 
             def load(array: int, index: Value, i: int) -> Value:
@@ -243,7 +243,9 @@ def rgb_16(typing_context, luma, y, blue, b, red, r, out, to):  # type: ignore[n
             builder, pair, _shuffle(builder, colors[2], colors[2], range(32)),
             [i + 16 * color for i in range(16) for color in range(3)],
         )  # fmt: skip
-        builder.store(pixels, _pointer(context, builder, signature.args[6], arguments[6], arguments[7], pixels.type), align=1)
+        builder.store(
+            pixels, _pointer(context, builder, signature.args[6], arguments[6], arguments[7], pixels.type), align=1
+        )
         return context.get_dummy_value()
 
     return signature, generate

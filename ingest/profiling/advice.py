@@ -24,7 +24,7 @@ DISK_READ, UNACCOUNTED = "disk read", "unaccounted"
 
 LIMITS = {
     "disk": (DISK_READ,),
-    "decode": ("extract", "decode"),
+    "decode": ("decode",),
     "resize": ("resize",),
     "Python": ("read", "parse", "crop", BATCH),
     IPC: (IPC, UNACCOUNTED),
@@ -87,13 +87,13 @@ def wanted(text: str) -> tuple[float, str]:
     return rate, "asked for"
 
 
-def slowdown(stages: dict[str, float], ceiling: float, cores: int, decodes: bool) -> float:
+def slowdown(stages: dict[str, float], together: float, cores: int, decodes: bool) -> float:
     """How many times longer stages take when all ``cores`` are busy, which share memory, and maybe more.
 
-    By what decoding and the resize take by themselves, and in the measurement of the ``ceiling``, in images/s.
+    By what decoding and the resize take on one core, and what all cores do of nothing else ``together``, in images/s.
     """
     alone = stages["decode" if decodes else "read"] + stages["resize"]
-    return max(1.0, cores * 1e6 / ceiling / alone)
+    return max(1.0, cores * 1e6 / together / alone)
 
 
 def cost_by_bottleneck(stages: dict[str, float], stream: float, processes: int, slowed: float) -> dict[str, float]:
@@ -125,10 +125,11 @@ def verdict(limit: str, stream: float, workers: int, share: float, cores: int, d
     return f"{rate}, {part} {whose} can {'decode' if decodes else 'resize'}"
 
 
-def is_doubtful(best: float, ceiling: float, changes: tuple[Advice, ...]) -> bool:
-    """Whether figures contradict each other: the ``best`` stream the ceiling, or what was tried what was predicted."""
+def is_doubtful(best: float, alone: float, changes: tuple[Advice, ...]) -> bool:
+    """Whether figures contradict each other: the ``best`` stream what decoding ``alone`` gives, or what was tried what
+    was predicted."""
     pairs = [(change.predicted, change.measured) for change in changes if change.measured]
-    return best > MAX_RATIO * ceiling or any(max(pair) > MAX_RATIO * min(pair) for pair in pairs)
+    return best > MAX_RATIO * alone or any(max(pair) > MAX_RATIO * min(pair) for pair in pairs)
 
 
 def consumer_verdict(name: str, taken: float, stream: float) -> str:

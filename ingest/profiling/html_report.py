@@ -12,7 +12,7 @@ from html import escape
 
 from ingest.profiling.advice import LIMITS, plural
 from ingest.profiling.result import INTO_TENSORFLOW, Profile
-from ingest.profiling.text_report import STAGE_DESCRIPTIONS, ceiling_name, is_tried, next_steps, size_of, title
+from ingest.profiling.text_report import STAGE_DESCRIPTIONS, is_tried, limits, next_steps, size_of, title
 from ingest.profiling.throughput import OURS
 
 _COLOURS = {"disk": "#d55e00", "decode": "#56b4e9", "resize": "#e69f00", "Python": "#009e73", "ipc": "#cc79a7"}
@@ -97,15 +97,15 @@ def _waterfall(result: Profile) -> list[str]:
 
 
 def _by_workers(result: Profile) -> list[str]:
-    most = max([result.ceiling, *result.by_workers.values()])
-    mark = f'<span class="mark" style="left:{_percent(result.ceiling / most)}"></span>'
+    most = max([*limits(result).values(), *result.by_workers.values()])
+    mark = f'<span class="mark" style="left:{_percent(result.alone / most)}"></span>'
     rows = [
         _row(plural(workers, "worker"), "", _bar(0, rate / most, _OURS) + mark, f"{rate:,.0f}")
         for workers, rate in result.by_workers.items()
     ]
-    rows.append(
-        _row(ceiling_name(result), "", _bar(0, result.ceiling / most, _OTHERS) + mark, f"{result.ceiling:,.0f}")
-    )
+    rows += [
+        _row(name, "", _bar(0, rate / most, _OTHERS) + mark, f"{rate:,.0f}") for name, rate in limits(result).items()
+    ]
     return ['<p class="soft">The dashed line is what decoding and the resize alone allow, on all cores.</p>', *rows]
 
 
@@ -152,7 +152,7 @@ def _tables(result: Profile) -> list[str]:
     if result.disk_read_microseconds is not None:
         stages.append(("read from disk", "where it is not in memory", f"{result.disk_read_microseconds:,.1f}"))
     rates = [(plural(workers, "worker"), f"{rate:,.0f}") for workers, rate in result.by_workers.items()]
-    rates.append((ceiling_name(result), f"{result.ceiling:,.0f}"))
+    rates += [(name, f"{rate:,.0f}") for name, rate in limits(result).items()]
     rates += [(f"{name}, into TensorFlow", f"{rate:,.0f}") for name, rate in result.against.items()]
     if result.consumer:
         waits = f"{result.consumer.name}, waiting {result.consumer.waiting:.0%} of its time"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ingest import jpeg
 from ingest.dataset.dataset import Dataset
 from ingest.loading import batches
 from ingest.loading.augment import EVALUATION_SCALE
@@ -44,7 +45,8 @@ class Measured:
     disk_read: float | None
     feed: float | None
     by_workers: dict[int, float]
-    ceiling: float
+    alone: float
+    ceiling: float | None
     share: float
     against: dict[str, float]
     costs: dict[str, float]
@@ -59,6 +61,7 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
     counts = advice.worker_counts(workers, cores)
     with ExitStack() as stack:
         bar = stack.enter_context(progress.bar(None, "starting", "measurements"))
+        jpeg.compile_decoder()
         tried = packings(dataset, options.image_size)
         samples = {"": dataset} | {
             name: Dataset(repack(dataset, scratch / f"{packing.encoding} sample", packing, stages.SAMPLED, 0))
@@ -67,9 +70,11 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
         timed = {packing: Stages(sample, training(0)) for packing, sample in samples.items()}
         measures: dict[Any, Measure] = {("stages", packing): stage_timer for packing, stage_timer in timed.items()}
         measures |= {
-            ("ceiling", number): throughput.ceiling(stack, shards, training(0), number)
+            ("alone", number): throughput.alone(stack, shards, training(0), number)
             for number in {cores, advice.busy_cores(workers, cores)}
         }
+        if dataset.manifest.encoding != "raw":
+            measures["ceiling"] = throughput.alone(stack, shards, training(0), cores, by_libjpeg=True)
         measures["ipc"] = throughput.stream(stack, shards, training(1), batches.iter_unfilled_batches)
         measures |= {number: throughput.stream(stack, shards, training(number)) for number in counts}
         if not frameworks.missing(*throughput.FRAMEWORKS):
@@ -91,8 +96,9 @@ def run_measurements(dataset: Dataset, options: ProfileOptions, scratch: Path) -
         disk_read=disk_read,
         feed=1e6 / rates["feed"] if "feed" in rates else None,
         by_workers={number: rates[number] for number in counts},
-        ceiling=rates["ceiling", cores],
-        share=rates[workers] / rates["ceiling", advice.busy_cores(workers, cores)],
+        alone=rates["alone", cores],
+        ceiling=rates.get("ceiling"),
+        share=rates[workers] / rates["alone", advice.busy_cores(workers, cores)],
         against=_against(shards, options) if options.against else {},
         costs={packing: sum(costs.values()) for packing, costs in of_each.items()},
         bytes_an_image=bytes_an_image,

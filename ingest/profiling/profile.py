@@ -55,7 +55,7 @@ def profile(shards: str | Path, options: ProfileOptions) -> Profile:
         size_bytes=manifest.size_bytes, batch_size=options.batch_size, image_size=options.image_size,
         channels=manifest.channels, workers=workers, cores=cores, stages=measured.stages,
         disk_read_microseconds=measured.disk_read, fits_in_memory=measure.fits_in_memory(manifest.size_bytes),
-        feed_microseconds=measured.feed, by_workers=measured.by_workers, ceiling=measured.ceiling,
+        feed_microseconds=measured.feed, by_workers=measured.by_workers, alone=measured.alone, ceiling=measured.ceiling,
         against=measured.against, left_out={INTO_TENSORFLOW: frameworks.needs(*absent)} if absent else {},
         consumer=consumer, limit=limit, verdict=verdict, advice=changes,
         target=advice.target(options.target, measured.by_workers, measured.costs, cores) if options.target else None,
@@ -81,7 +81,7 @@ def _conclude(
     stream = measured.by_workers[workers]
     if consumer and consumer.waiting < advice.MAX_WAIT_SHARE:
         return CONSUMER, advice.consumer_verdict(consumer.name, consumer.images_per_second, stream)
-    slowed = advice.slowdown(measured.stages, measured.ceiling, cores, decodes)
+    slowed = advice.slowdown(measured.stages, measured.alone, cores, decodes)
     costs = advice.cost_by_bottleneck(measured.stages, stream, advice.busy_cores(workers, cores), slowed)
     limit = max(costs, key=lambda kind: costs[kind])
     return limit, advice.verdict(limit, stream, workers, measured.share, cores, decodes)

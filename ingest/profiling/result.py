@@ -87,9 +87,10 @@ class Profile:
     ``stages`` are microseconds of a core an image; with one worker their sum is the time of an image in the stream.
     ``disk_read_microseconds`` is the waiting for an image that is not in memory, one of the stages where the dataset
     does not fit there; ``feed_microseconds`` what TensorFlow takes for an image in the process that trains.
-    ``by_workers`` are images/s of the stream for each number of workers, ``ceiling`` what all ``cores`` can decode
-    and resize and nothing else. ``against`` are other loaders' images/s with ``workers`` workers, and "ingest"'s beside
-    them, all as TensorFlow sees them; empty if none was asked for. ``transforms`` are the options of what is shown.
+    ``by_workers`` are images/s of the stream for each number of workers, ``alone`` what all ``cores`` can decode
+    and resize and nothing else, ``ceiling`` the same by libjpeg-turbo, None where nothing is decoded. ``against`` are
+    other loaders' images/s with ``workers`` workers, and "ingest"'s beside them, all as TensorFlow sees them; empty if
+    none was asked for. ``transforms`` are the options of what is shown.
     ``left_out`` are measurements that could not be made here, and what they need; such a figure is None.
     """
 
@@ -108,7 +109,8 @@ class Profile:
     fits_in_memory: bool
     feed_microseconds: float | None
     by_workers: dict[int, float]
-    ceiling: float
+    alone: float
+    ceiling: float | None
     against: dict[str, float]
     consumer: Consumer | None
     limit: str

@@ -23,9 +23,9 @@ from ingest.loading.options import LoaderOptions
 from ingest.record import RAW, parse
 from ingest.system import paths
 
-OF_AN_IMAGE = ("read", "parse", "crop", "extract", "decode", "resize")
+OF_AN_IMAGE = ("read", "parse", "crop", "decode", "resize")
 """The stages of an image, in their order. Of shards of pixels ``read`` is fetching the crop's pixels from memory, too,
-and there is nothing to extract or to decode."""
+and there is nothing to decode."""
 
 BATCH, IPC = "batch", "ipc"
 """The stages of a batch: choosing its records and their random numbers; its job and its answer, from process to
@@ -95,19 +95,13 @@ class Stages:
         clock[2] = now()
         view = augment.train_view(record.height, record.width, size, self._uniforms[i], self._options)
         clock[3] = now()
-        if record.has_segments:
-            crop = jpeg.crop_jpeg(record.encoded, record.segments, view.region)
-            clock[4] = now()
-            pixels = jpeg.decode_cut(crop, channels, view.region)
-        else:
-            clock[4] = clock[3]
-            pixels = transforms.decode_region(record, channels, view.region)
-        clock[5] = now()
+        pixels = transforms.decode_region(record, channels, view.region)
+        clock[4] = now()
         transforms.finish(pixels, view, self._out[i])
-        clock[6] = now()
+        clock[5] = now()
         if record.format == RAW:
             # It was no decoding: all before it is later by as much, so that reading has been as much longer.
-            clock[1:5] += clock[5] - clock[4]
+            clock[1:4] += clock[4] - clock[3]
 
 
 def batch_microseconds(dataset: Dataset, options: LoaderOptions) -> float:
@@ -159,13 +153,14 @@ def bytes_an_image(dataset: Dataset) -> float:
     return dataset.manifest.size_bytes / len(dataset)
 
 
-class Ceiling:
-    """Decodes and resizes regions that were cut out before, over and over: all that a loader cannot do without.
+class Alone:
+    """Decodes and resizes the same regions over and over: all that a loader cannot do without.
 
-    The handler of a worker process; its tasks are seconds, its results images/s.
+    ``by_libjpeg`` decodes by libjpeg-turbo, what was cut out of the JPEGs before. The handler of a worker process; its
+    tasks are seconds, its results images/s.
     """
 
-    def __init__(self, shards: Path, options: LoaderOptions):
+    def __init__(self, shards: Path, options: LoaderOptions, by_libjpeg: bool):
         transforms.single_threaded()
         dataset = Dataset(shards)
         numbers = sampled(dataset)
@@ -176,7 +171,8 @@ class Ceiling:
         for number, of_record in zip(numbers, uniforms, strict=True):
             record = dataset[number]
             view = augment.train_view(record.height, record.width, options.image_size, of_record, options)
-            crop = jpeg.crop_jpeg(record.encoded, record.segments, view.region) if record.has_segments else None
+            is_cut = by_libjpeg and record.has_segments
+            crop = jpeg.crop_jpeg(record.encoded, record.segments, view.region) if is_cut else None
             self._inputs.append((record, crop, view))
 
     def __call__(self, seconds: float, report: object) -> float:

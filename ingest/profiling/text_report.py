@@ -15,8 +15,7 @@ STAGE_DESCRIPTIONS = {
     "read": "find the record in memory",
     "parse": "its fields",
     "crop": "choose the region",
-    "extract": "its segments of the JPEG",
-    "decode": "pixels",
+    "decode": "its pixels",
     "resize": "and flip, into the batch",
     BATCH: "order and random numbers",
     IPC: "between processes",
@@ -38,7 +37,8 @@ def _lines(result: Profile) -> Iterator[str]:
     yield "images/s"
     for workers, rate in result.by_workers.items():
         yield f"  {plural(workers, 'worker'):<30}{rate:>10,.0f}"
-    yield f"  {ceiling_name(result):<30}{result.ceiling:>10,.0f}"
+    for name, rate in limits(result).items():
+        yield f"  {name:<30}{rate:>10,.0f}"
     for name, rate in result.against.items():
         times = "" if name == OURS else f"   {result.against[OURS] / rate:.2f} times as fast with ours"
         yield f"  {name + ', into TensorFlow':<30}{rate:>10,.0f}{times}"
@@ -60,9 +60,12 @@ def title(result: Profile) -> str:
     )
 
 
-def ceiling_name(result: Profile) -> str:
-    """What the ceiling is."""
-    return f"{'resize' if result.encoding == 'raw' else 'codec'} alone, {plural(result.cores, 'core')}"
+def limits(result: Profile) -> dict[str, float]:
+    """What all cores do of nothing but decoding and the resize, by name, and what they do of it by libjpeg-turbo."""
+    cores = plural(result.cores, "core")
+    if result.ceiling is None:
+        return {f"resize alone, {cores}": result.alone}
+    return {f"decode alone, {cores}": result.alone, f"libjpeg-turbo, {cores}": result.ceiling}
 
 
 def _stages(result: Profile) -> Iterator[str]:
@@ -97,7 +100,7 @@ def next_steps(result: Profile) -> str:
     ways = [_suggestion(result)]
     if result.advice and result.consumer is None:
         ways.append("Whether it is needed, --model NAME tells: how fast a network of train.py can take the images.")
-    if is_doubtful(max(result.by_workers.values()), result.ceiling, result.advice):
+    if is_doubtful(max(result.by_workers.values()), result.alone, result.advice):
         ways.append("These figures contradict each other: the machine was busy. Profile again when it is not.")
     return " ".join(ways)
 

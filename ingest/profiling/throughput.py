@@ -19,7 +19,7 @@ from ingest.loading.batches import iter_batches
 from ingest.loading.columns import Batch, Layout
 from ingest.loading.options import LoaderOptions
 from ingest.loading.shared_memory import MAX_LENT_BATCHES
-from ingest.profiling.stages import Ceiling
+from ingest.profiling.stages import Alone
 from ingest.system.worker_pool import Worker, num_workers
 
 _ROUNDS = 3
@@ -89,9 +89,11 @@ def in_a_process(stack: ExitStack, make_handler: Callable[..., Any], *args: Any)
     return lambda seconds: _ask(worker, seconds)
 
 
-def ceiling(stack: ExitStack, shards: Path, options: LoaderOptions, processes: int) -> Measure:
+def alone(
+    stack: ExitStack, shards: Path, options: LoaderOptions, processes: int, *, by_libjpeg: bool = False
+) -> Measure:
     """Measures what so many processes at once can decode and resize, all together."""
-    workers = [stack.enter_context(closing(Worker(Ceiling, shards, options))) for _ in range(processes)]
+    workers = [stack.enter_context(closing(Worker(Alone, shards, options, by_libjpeg))) for _ in range(processes)]
 
     def measure(seconds: float) -> float:
         for worker in workers:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import numba
 from numba import njit
+from numba.core.caching import NullCache
 from numba.core.sigutils import normalize_signature
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -60,20 +61,26 @@ class Precompiled:
         self._is_loaded = bool(numba.config.DISABLE_JIT)
 
     def __call__(self, *arguments: object) -> Any:
+        """Call it; it must be loaded."""
         return self._dispatcher(*arguments)
 
     def load(self) -> bool:
         """Whether it is compiled, in this process or on disk."""
-        if not self._is_loaded and (found := self._dispatcher._cache.load_overload(self._arguments, self._dispatcher.targetctx)):
+        if not self._is_loaded and (
+            found := self._dispatcher._cache.load_overload(self._arguments, self._dispatcher.targetctx)
+        ):
             self._dispatcher.add_overload(found)
             self._is_loaded = True
         return self._is_loaded
 
-    def compile(self) -> None:
-        """Compile it, unless ``load`` finds it."""
-        if not self.load():
-            self._dispatcher.compile(self._arguments)
-            self._is_loaded = True
+    def compile(self) -> bool:
+        """Compile it and keep it on disk, unless ``load`` finds it; whether it can be called. Where it cannot be kept
+        nothing is compiled, since each process would have to."""
+        if not self.load() and not isinstance(self._dispatcher._cache, NullCache):
+            with suppress(OSError):  # of keeping it: this process has it all the same
+                self._dispatcher.compile(self._arguments)
+            self._is_loaded = bool(self._dispatcher.overloads)
+        return self._is_loaded
 
 
 def _njit(function: F, **options: Any) -> F:
@@ -88,8 +95,8 @@ def _njit(function: F, **options: Any) -> F:
 
 
 def _stamped(compiled: Any, function: Callable[..., object]) -> Any:
-    """Let what is on disk of ``function`` count as long as no source of its package changes: it holds the functions that
-    it calls, and numba looks at its own file alone."""
+    """Let what is on disk of ``function`` count until a source of its package changes: it holds the functions that it
+    calls, and numba looks at its own file alone."""
     files = [(file.name, file.stat()) for file in sorted(Path(inspect.getfile(function)).parent.glob("*.py"))]
     stamp = [(name, status.st_mtime_ns, status.st_size) for name, status in files]
     if not numba.config.DISABLE_JIT:

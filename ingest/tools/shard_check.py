@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ingest import formats
+from ingest import formats, jpeg
 from ingest.dataset import manifest, quarantine
 from ingest.dataset.manifest import BuildConfig, Manifest, Shard
 from ingest.dataset.record_check import check_record
@@ -117,6 +117,8 @@ def check_shards(
     """What is wrong with ``shards``, sorted by file, record and byte; read by ``count`` worker processes."""
     shards = list(shards)
     args = (folder, expected.format, expected.manifest, decode)
+    if decode and expected.manifest and expected.manifest.encoding != "raw":
+        jpeg.compile_decoder()
     corruptions: list[Corruption] = []
     with progress.bar(sum(shard.records for shard in shards), "verifying") as bar:
         for result in worker_pool.run(ShardChecker, args, shards, worker_pool.num_workers(count), bar.update):

@@ -41,7 +41,9 @@ def damage_tables(data: bytearray, random: Generator) -> None:
     starts = [at for at in range(len(data) - 1) if data[at] == 0xFF and data[at + 1] in (0xC4, 0xDB)]
     at = starts[random.integers(len(starts))] + 4
     for _ in range(random.integers(1, 4)):
-        data[min(at + random.integers(40), len(data) - 1)] = random.choice([0, 1, 2, 11, 15, 0xF0, random.integers(256)])
+        data[min(at + random.integers(40), len(data) - 1)] = random.choice(
+            [0, 1, 2, 11, 15, 0xF0, random.integers(256)]
+        )
 
 
 def damage_codes(data: bytearray, random: Generator) -> None:
