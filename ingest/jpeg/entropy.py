@@ -130,7 +130,7 @@ def _pair(table: np.ndarray) -> None:
 
 
 @jit_inline
-def _word(data: np.ndarray, position: int) -> int:
+def word64(data: np.ndarray, position: int) -> int:
     """At least 57 bits from bit ``position``, as the first of an uint64."""
     i = position >> U(3)
     word = (
@@ -138,6 +138,15 @@ def _word(data: np.ndarray, position: int) -> int:
         | U(data[i + U(4)]) << U(24) | U(data[i + U(5)]) << U(16) | U(data[i + U(6)]) << U(8) | U(data[i + U(7)])
     )  # fmt: skip
     return word << (position & U(7))
+
+
+@jit_inline
+def put64(data: np.ndarray, at: int, word: int) -> None:
+    """Write the eight bytes of an uint64, the highest first."""
+    data[at], data[at + U(1)] = word >> U(56), word >> U(48) & _BYTE
+    data[at + U(2)], data[at + U(3)] = word >> U(40) & _BYTE, word >> U(32) & _BYTE
+    data[at + U(4)], data[at + U(5)] = word >> U(24) & _BYTE, word >> U(16) & _BYTE
+    data[at + U(6)], data[at + U(7)] = word >> U(8) & _BYTE, word & _BYTE
 
 
 @jit_inline
@@ -251,7 +260,7 @@ Stream = tuple[int, int, int, int, int, int, int, int, int]
 @jit_inline
 def _refilled(stream: Stream, clean: np.ndarray) -> Stream:
     segment, at, _, k, out, stop, end, phase, table = stream
-    return segment, at, _word(clean, at), k, out, stop, end, phase, table
+    return segment, at, word64(clean, at), k, out, stop, end, phase, table
 
 
 @jit_inline
@@ -275,14 +284,14 @@ def _start_block(
     codes: np.ndarray, coefficients: np.ndarray,
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Decode the DC coefficient of the block at ``out``; gives position, word, coefficients and the AC table."""
-    word = _word(clean, at)
+    word = word64(clean, at)
     table = U(dc[phase])
     entry = tables[table + (word >> U(64 - BITS))]
     if entry & _LONG:
         entry = _with_value(word, entry, codes, table, False)
     at += entry & _LENGTH
     coefficients[out] = np.int16(entry >> U(32))
-    return at, _word(clean, at), (entry >> U(8)) & _BYTE, U(ac[phase])
+    return at, word64(clean, at), (entry >> U(8)) & _BYTE, U(ac[phase])
 
 
 @jit_inline
@@ -296,7 +305,7 @@ def _symbols(
     if entry & _LONG:
         entry = _with_value(word, entry, codes, table, True)
         at += entry & _LENGTH
-        word = _word(clean, at)
+        word = word64(clean, at)
     else:
         at += entry & _LENGTH
         word <<= entry & _LENGTH

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.system.jit import jit, jit_inline
+from ingest.jpeg.entropy import put64, word64
+from ingest.jpeg.vectors import copy_32, lowest_bit
+from ingest.system.jit import jit, jit_bare, jit_inline
 
 # Numba adds a length to an index below zero: one without a sign saves asking for it. For the innermost loops.
 U, U32 = np.uint64, np.uint32
@@ -33,9 +35,11 @@ _PADDING = 512  # more bytes than any block takes: reading one never leaves the 
 # Where in the array of a table its parts begin.
 _LIMIT, _DELTA, _SYMBOLS = 1 << _LOOKAHEAD, (1 << _LOOKAHEAD) + 17, (1 << _LOOKAHEAD) + 34
 TABLE = _SYMBOLS + 256
+ITEM_TABLE = 1 << _LOOKAHEAD
 
 _BIT_LENGTH = np.array([value.bit_length() for value in range(1 << 16)], np.uint8)
 
+_END = 128  # coefficients that an end of block stands for: more than any other, so that a run beyond a block shows
 _ZRL = 0xF0  # sixteen zeros; any other symbol of size zero ends a block, to libjpeg, too
 
 # Symbols as to_symbols() gives them: the value's bits | symbol << 16 | table << 24, or a restart.
@@ -55,11 +59,14 @@ def unstuff(data: np.ndarray, offset: int, most: int) -> tuple[np.ndarray, np.nd
     bounds = np.zeros((most, 2), np.int64)
     segment, to, stop, has_stray = 0, 0, -1, False
     while offset < n:
-        byte = data[offset]
-        if byte != 0xFF:
-            clean[to] = byte
-            to += 1
-            offset += 1
+        if offset + 32 <= n:
+            is_ff = copy_32(data, U(offset), clean, U(to))
+            run = 32 if is_ff == U(0) else np.int64(lowest_bit(is_ff))
+        else:
+            clean[to] = data[offset]
+            run = np.int64(data[offset] != 0xFF)
+        offset, to = offset + run, to + run
+        if offset == n or data[offset] != 0xFF:
             continue
         following = data[offset + 1] if offset + 1 < n else 0xD9
         if following == 0:
@@ -198,7 +205,7 @@ def _peek(bits: np.ndarray, position: int) -> int:
     return np.int64(_word(bits, position) >> U32(7))
 
 
-@jit
+@jit_bare
 def _symbol(bits: np.ndarray, position: int, tables: np.ndarray, table: int) -> tuple[int, int]:
     """Where the next Huffman code ends, and its symbol; beyond all data where there is no such code."""
     window = _peek(bits, position)
@@ -377,58 +384,145 @@ def to_symbols(
     return items[:n], histogram.reshape(4, 257)
 
 
+@jit_bare
+def build_item_table(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray) -> None:
+    """Fill uint64 [1 << 10] to read what AC codes and the values behind them are as items, of two codes where 10 bits
+    hold both; the table is one that build_decode_table() takes.
+
+    Bits 0 to 5 are the length of all; 8 to 15 and 16 to 23, how many coefficients each code stands for; 24 to 28 the
+    second's length; 29 to 45 and 46 to 62 value | symbol << 9. 0 where the code or its value is longer.
+    """
+    code, index = 0, 0
+    for i in range(1 << _LOOKAHEAD):
+        table[U(i)] = U(0)
+    for length in range(1, _LOOKAHEAD + 1):
+        for _ in range(counts[length - 1]):
+            symbol = np.int64(symbols[index])
+            rest = _LOOKAHEAD - length - (symbol & 15)
+            for i in range(1 << (_LOOKAHEAD - length) if rest >= 0 else 0):
+                table[U(code << (_LOOKAHEAD - length)) + U(i)] = (
+                    U(length + (symbol & 15)) | U(_advance(symbol)) << U(8) | U(i >> rest | symbol << 9) << U(29)
+                )
+            code += 1
+            index += 1
+        code <<= 1
+    for i in range(1 << _LOOKAHEAD):
+        first, length = table[U(i)], table[U(i)] & U(0x3F)
+        if first == U(0) or (first >> U(8)) & U(0xFF) == U(_END):
+            continue
+        second = table[(U(i) << length) & U((1 << _LOOKAHEAD) - 1)]
+        second_length = (second & U(0x3F)) - ((second >> U(24)) & U(0x1F))  # of its own first, if it is two by now
+        if second != U(0) and length + second_length <= U(_LOOKAHEAD):
+            table[U(i)] = (
+                first & U(0x3FFFE000FF00) | (length + second_length) | (second & U(0xFF00)) << U(8)
+                | second_length << U(24) | (second & U(0x3FFFE0000000)) << U(17)
+            )  # fmt: skip
+
+
+@jit_bare
+def _advance(symbol: int) -> int:
+    """How many coefficients an AC symbol stands for."""
+    return (symbol >> 4) + 1 if symbol & 15 or symbol == _ZRL else _END
+
+
 @jit
 def transcode_symbols(
     bits: np.ndarray, bounds: np.ndarray, interval: int, members: np.ndarray, layout: np.ndarray, units: int,
-    tables: np.ndarray, new_interval: int,
+    tables: np.ndarray, item_tables: np.ndarray, new_interval: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """What to_symbols() gives for the one scan of a sequential JPEG, straight from its bits; no symbols if it is odd.
 
-    ``bounds[0, 0]`` becomes -1 where bytes are left behind the last MCU of a segment: one number more to keep and to
-    return would make the loop 8 % slower.
+    ``item_tables`` are those of build_item_table(), each behind the other in the order of their AC tables in
+    ``tables``. ``bounds[0, 0]`` becomes -1 where bytes are left behind the last MCU of a segment: one number more to
+    keep and to return would make the loop 8 % slower.
     """
-    histogram = np.zeros(4 * 257, np.int64)
+    histogram = np.zeros(4 * 257 + 1, np.int64)
     # No symbol has less than a bit; of so much memory most is never touched.
     items = np.empty(8 * len(bits) + units // new_interval, np.uint32)
-    read, written = np.zeros(len(layout), np.int64), np.zeros(len(layout), np.int64)
+    n = _transcode(
+        bits, bounds, interval, members, layout, units, tables, item_tables, new_interval, histogram, items,
+        np.zeros((2, len(layout)), np.int64),
+    )  # fmt: skip
+    return items[:n], histogram[:-1].reshape(4, 257)
+
+
+@jit_bare
+def _transcode(
+    bits: np.ndarray, bounds: np.ndarray, interval: int, members: np.ndarray, layout: np.ndarray, units: int,
+    tables: np.ndarray, item_tables: np.ndarray, new_interval: int, histogram: np.ndarray, items: np.ndarray,
+    predictions: np.ndarray,
+) -> int:  # fmt: skip
+    """Fill ``histogram``, whose last number counts nothing, and ``items``; gives how many there are, 0 if the scan is
+    odd. ``predictions`` are of what is read and of what is written."""
     segment, position, end, n = -1, 0, 0, 0
     for unit in range(units):
         if unit % interval == 0:
             segment += 1
             if segment == len(bounds):
-                return items[:0], histogram.reshape(4, 257)
+                return 0
             if end - position > 7:
                 bounds[0, 0] = -1
             position, end = bounds[segment, 0] * 8, bounds[segment, 1] * 8
-            read[:] = 0
+            predictions[0, :] = 0
         if unit and unit % new_interval == 0:
             items[n] = _RESTART
             n += 1
-            written[:] = 0
+            predictions[1, :] = 0
         for member in range(len(members)):
             component, dc, ac = members[member, 0], members[member, 1], members[member, 2]
             table = 3 if component else 1
             for _ in range(layout[component, H] * layout[component, V]):
                 position, size = _symbol(bits, position, tables, dc)
                 if size > 15:
-                    return items[:0], histogram.reshape(4, 257)
+                    return 0
                 position, value = _value(bits, position, size)
-                read[component] += value
-                n = _item(items, n, histogram, table - 1, 0, read[component] - written[component])
-                written[component] = read[component]
-                k = 1
-                while k < 64 and position <= end:
-                    position, symbol, value = _symbol_and_value(bits, position, tables, ac)
-                    items[U(n)] = value | symbol << 16 | table << 24
-                    histogram[U(257 * table + symbol)] += 1
-                    n += 1
-                    size = symbol & 15
-                    k = k + (symbol >> 4) + 1 if size or symbol == _ZRL else 64
-                if position > end or (k > 64 and size):
-                    return items[:0], histogram.reshape(4, 257)
+                predictions[0, component] += value
+                n = _item(items, n, histogram, table - 1, 0, predictions[0, component] - predictions[1, component])
+                predictions[1, component] = predictions[0, component]
+                position, n, k = _ac_items(bits, position, tables, ac, item_tables, table, histogram, items, n)
+                if position > end or (64 < k < _END and items[U(n - 1)] >> U32(16) & U32(15)):
+                    return 0
     if end - position > 7:
         bounds[0, 0] = -1
-    return items[:n], histogram.reshape(4, 257)
+    return n
+
+
+@jit_inline
+def _ac_items(
+    bits: np.ndarray, position: int, tables: np.ndarray, ac: int, item_tables: np.ndarray, table: int,
+    histogram: np.ndarray, items: np.ndarray, n: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """The items of a block's AC coefficients; gives the next position, the number of items, and of coefficients."""
+    start, counts, marked = U((ac // TABLE - 4) << _LOOKAHEAD), U(257 * table), U32(table << 24)
+    k = U(1)
+    while k < U(64):
+        word = word64(bits, U(position))
+        for _ in range(4):  # of at most 10 bits each, for which the word has enough
+            entry = item_tables[start + (word >> U(64 - _LOOKAHEAD))]
+            if entry == U(0):
+                position, symbol, value = _symbol_and_value(bits, position, tables, ac)
+                items[U(n)] = U32(value | symbol << 16) | marked
+                histogram[counts + U(symbol)] += 1
+                n += 1
+                k += U(_advance(symbol))
+                break
+            word <<= entry & U(0x3F)
+            position += np.int64(entry & U(0x3F))
+            first, more = k + ((entry >> U(8)) & U(0xFF)), (entry >> U(16)) & U(0xFF)
+            items[U(n)] = U32((entry >> U(29)) & U(0x1FF) | ((entry >> U(38)) & U(0xFF)) << U(16)) | marked
+            histogram[counts + ((entry >> U(38)) & U(0xFF))] += 1
+            k = first + more
+            if first >= U(64):  # a second one is the next block's
+                position -= np.int64((entry >> U(24)) & U(0x1F))
+                n, k = n + 1, first
+                break
+            # Without a branch: whether there is a second one cannot be foretold.
+            items[U(n + 1)] = U32((entry >> U(46)) & U(0x1FF) | ((entry >> U(55)) & U(0xFF)) << U(16)) | marked
+            n += 1 + np.int64(more > U(0))
+            histogram[counts + ((entry >> U(55)) & U(0xFF)) if more else U(4 * 257)] += 1
+            if k >= U(64):
+                break
+    return position, n, np.int64(k)
 
 
 @jit_inline
@@ -517,13 +611,12 @@ def encode_scan(
 
     Returns the scan's bytes, uint8, and where each of its restart segments begins and the last ends, uint32.
     """
-    codes, lengths = np.zeros(4 * 256, np.int64), np.zeros(4 * 256, np.int64)
+    codes = np.zeros(4 * 256, np.uint64)  # code << 8 | its length
     for table in range(4):
         value, index = 0, 0
         for length in range(1, 17):
             for _ in range(counts[table, length - 1]):
-                codes[256 * table + symbols[table, index]] = value
-                lengths[256 * table + symbols[table, index]] = length
+                codes[256 * table + symbols[table, index]] = value << 8 | length
                 value += 1
                 index += 1
             value <<= 1
@@ -531,66 +624,55 @@ def encode_scan(
     for table in range(4):
         for symbol in range(256):
             occurs = histogram[table, symbol]
-            total += occurs * (lengths[256 * table + symbol] + (symbol & 15))
+            total += occurs * (np.int64(codes[256 * table + symbol] & U(0xFF)) + (symbol & 15))
             restarts -= occurs
-    # Each byte may need stuffing, each segment a marker and bits to fill its last byte.
-    out = np.empty(total // 4 + 5 * restarts + 16, np.uint8)
+    ends = np.zeros(restarts + 1, np.int64)
+    clean = np.empty(total // 8 + restarts + 64, np.uint8)
+    _put_codes(items, codes, clean, ends)
+    # Each byte may need stuffing, each segment a marker.
+    out = np.empty(2 * ends[-1] + 2 * restarts + 64, np.uint8)
     offsets = np.zeros(restarts + 2, np.uint32)
-    to, accumulator, waiting, segment = 0, 0, 0, 0
+    return out[: _stuff(clean, ends, out, offsets)], offsets
+
+
+@jit_bare
+def _put_codes(items: np.ndarray, codes: np.ndarray, clean: np.ndarray, ends: np.ndarray) -> None:
+    """Write the bits of all segments, whole bytes each, and where they end; ones fill the last byte (F.1.2.3)."""
+    to, word, used, segment = U(0), U(0), U(0), 0
     for item in items:
         if item == _RESTART:
-            to = _flush(out, to, accumulator, waiting)
-            accumulator, waiting = 0, 0
-            out[to], out[to + 1] = 0xFF, 0xD0 + (segment & 7)
-            to += 2
-            segment += 1
-            offsets[segment] = to
+            clean[to] = np.uint8(word >> U(56)) | np.uint8(0xFF >> np.int64(used))
+            to += U(used > U(0))
+            ends[segment] = to
+            word, used, segment = U(0), U(0), segment + 1
             continue
-        index, size = np.int64(item >> 16), np.int64(item >> 16 & 15)
-        length = np.int64(lengths[U(index)])
-        accumulator = accumulator << (length + size) | codes[U(index)] << size | np.int64(item & 0xFFFF)
-        waiting += length + size
-        if waiting >= 32:
-            waiting -= 32
-            to = _put(out, to, accumulator >> waiting)
-            accumulator &= (1 << waiting) - 1
-    to = _flush(out, to, accumulator, waiting)
-    offsets[segment + 1] = to
-    return out[:to], offsets
+        index, size = U(item >> U32(16)), U(item >> U32(16) & U32(15))
+        length = (codes[index] & U(0xFF)) + size
+        word |= ((codes[index] >> U(8)) << size | U(item & U32(0xFFFF))) << (U(64) - used - length)
+        put64(clean, to, word)
+        used += length
+        to += used >> U(3)
+        word <<= used & U(0x38)
+        used &= U(7)
+    clean[to] = np.uint8(word >> U(56)) | np.uint8(0xFF >> np.int64(used))
+    ends[segment] = to + U(used > U(0))
 
 
-@jit_inline
-def _put(out: np.ndarray, to: int, word: int) -> int:
-    """Write 32 bits, with a zero behind each byte of ones."""
-    zeros = ~word
-    if (zeros - 0x01010101) & ~zeros & 0x80808080 == 0:  # none of the bytes is all ones
-        out[U(to)], out[U(to + 1)] = word >> 24 & 0xFF, word >> 16 & 0xFF
-        out[U(to + 2)], out[U(to + 3)] = word >> 8 & 0xFF, word & 0xFF
-        return to + 4
-    return _put_stuffed(out, to, word)
-
-
-@jit
-def _put_stuffed(out: np.ndarray, to: int, word: int) -> int:
-    for shift in (24, 16, 8, 0):
-        byte = word >> shift & 0xFF
-        out[to] = byte
-        to += 1
-        if byte == 0xFF:
-            out[to] = 0
-            to += 1
-    return to
-
-
-@jit
-def _flush(out: np.ndarray, to: int, accumulator: int, waiting: int) -> int:
-    """Write what waits, and fill its last byte with ones."""
-    while waiting > 0:
-        byte = (accumulator << 8 | 0xFF) >> waiting & 0xFF
-        out[to] = byte
-        to += 1
-        waiting -= 8
-        if byte == 0xFF:
-            out[to] = 0
-            to += 1
-    return to
+@jit_bare
+def _stuff(clean: np.ndarray, ends: np.ndarray, out: np.ndarray, offsets: np.ndarray) -> int:
+    """Write segments with a zero behind each byte of ones, and markers between them; gives where the last one ends."""
+    at, to = U(0), U(0)
+    for segment in range(len(ends)):
+        end = U(ends[segment])
+        while at < end:
+            is_ff = copy_32(clean, at, out, to)
+            run = min(end - at, U(32) if is_ff == U(0) else lowest_bit(is_ff) + U(1))
+            at, to = at + run, to + run
+            if clean[at - U(1)] == 0xFF:
+                out[to] = 0
+                to += U(1)
+        if segment + 1 < len(ends):
+            out[to], out[to + U(1)] = 0xFF, 0xD0 + (segment & 7)
+            to += U(2)
+        offsets[segment + 1] = to
+    return np.int64(to)

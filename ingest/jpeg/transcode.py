@@ -153,6 +153,7 @@ class _Reader:
         self._geometry = geometry if is_least else _geometry(header, header.components)
         self._interval = 0
         self._tables, self._too_large = np.zeros(8 * huffman.TABLE, np.int32), set[int]()
+        self._item_tables = np.zeros((4, huffman.ITEM_TABLE), np.uint64)
         self._quantisation: dict[int, bytes] = {}
         # Of each component the table that stood when its first scan began: its own from then on, to libjpeg, too.
         self._latched: dict[int, bytes] = {}
@@ -219,6 +220,8 @@ class _Reader:
             table = (4 * kind + number) * huffman.TABLE
             symbols = np.frombuffer(payload, np.uint8, size, 17)
             require(huffman.build_decode_table(counts, symbols, self._tables[table : table + huffman.TABLE]))
+            if kind:
+                huffman.build_item_table(counts, symbols, self._item_tables[number])
             # libjpeg refuses a table of means that has sizes beyond 15, whether they occur or not.
             self._too_large.discard(table)
             if kind == 0 and max(payload[17 : 17 + size], default=0) > 15:
@@ -244,7 +247,8 @@ class _Reader:
         is_whole = numbers == list(range(len(geometry.layout)))
         if self._header.frame != SOF2 and is_whole and geometry is self._new_geometry:
             self.symbols, self.histogram = huffman.transcode_symbols(
-                bits, bounds, interval, members, geometry.layout, units, self._tables, self._new_interval
+                bits, bounds, interval, members, geometry.layout, units, self._tables, self._item_tables.reshape(-1),
+                self._new_interval,
             )
             require(len(self.symbols) > 0)
             has_stray |= bool(bounds[0, 0] < 0)
