@@ -472,11 +472,10 @@ def _transcode(
             component, dc, ac = members[member, 0], members[member, 1], members[member, 2]
             table = 3 if component else 1
             for _ in range(layout[component, H] * layout[component, V]):
-                position, size = _symbol(bits, position, tables, dc)
+                position, size, value = _symbol_and_value(bits, position, tables, dc)
                 if size > 15:
                     return 0
-                position, value = _value(bits, position, size)
-                predictions[0, component] += value
+                predictions[0, component] += value if value >= 1 << size >> 1 else value + 1 - (1 << size)
                 n = _item(items, n, histogram, table - 1, 0, predictions[0, component] - predictions[1, component])
                 predictions[1, component] = predictions[0, component]
                 position, n, k = _ac_items(bits, position, tables, ac, item_tables, table, histogram, items, n)

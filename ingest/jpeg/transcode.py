@@ -247,7 +247,14 @@ class _Reader:
         is_whole = numbers == list(range(len(geometry.layout)))
         if self._header.frame != SOF2 and is_whole and geometry is self._new_geometry:
             self.symbols, self.histogram = huffman.transcode_symbols(
-                bits, bounds, interval, members, geometry.layout, units, self._tables, self._item_tables.reshape(-1),
+                bits,
+                bounds,
+                interval,
+                members,
+                geometry.layout,
+                units,
+                self._tables,
+                self._item_tables.reshape(-1),
                 self._new_interval,
             )
             require(len(self.symbols) > 0)
