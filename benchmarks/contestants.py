@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ingest.loading import augment, transforms
-
 BATCH, SIZE = 64, 224
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 
@@ -73,6 +71,7 @@ def ceiling(folder: Path, workers: int) -> Batches:
 
     from ingest import jpeg, sampler
     from ingest.dataset.dataset import Dataset
+    from ingest.loading import augment, transforms
 
     dataset = Dataset(folder / "tfrecord")
     cv2.setNumThreads(1)
