@@ -240,7 +240,7 @@ def test_other_kinds_are_libjpegs(data: bytes):
 
 
 @pytest.mark.parametrize(
-    "region", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 0, 5), (0, 0, 5, 0), (36, 0, 5, 5), (0, 56, 5, 5)]
+    "region", [(-1, 0, 5, 5), (0, -1, 5, 5), (0, 0, 0, 5), (0, 0, 5, 0), (36, 0, 5, 5), (0, 56, 5, 5), (0, 0, 5, -1)]
 )
 def test_a_region_outside_is_refused(region: tuple[int, ...]):
     image = jpeg.normalize(photo(40, 60, "420", 90, 0))

@@ -40,8 +40,9 @@ from ingest.system.jit import Precompiled, jit_bare
 
 U = np.uint64
 
-_SEGMENTS_AT_ONCE = 40
-"""Of usually 12 blocks: their coefficients take 60 KB, which caches hold; of fewer, a stream waits more often alone."""
+_BLOCKS_AT_ONCE, _SEGMENTS_AT_ONCE = 480, 4
+"""About how many blocks are decoded in one go: their coefficients take 60 KB, which caches hold. And how many segments
+at the least: of fewer, a stream waits more often alone."""
 
 _MAX_DC = 8191
 """Of a DC coefficient times its quantisation, eight times what white has: larger ones may overflow 16 bits later."""
@@ -79,9 +80,9 @@ def try_decode_region(data: Buffer, segments: Buffer, channels: int, region: Reg
     None where the decoder is not compiled, the JPEG is of another kind, or it is not plainly sound in all segments that
     cover the region: decode it by libjpeg-turbo then, which may tell what is wrong with it.
     """
-    if not decoder.load():
-        return None
     _, _, height, width = region
+    if not decoder.load() or min(height, width) < 1:
+        return None
     pixels = np.empty(height * width * channels, np.uint8)
     done = decoder(np.frombuffer(data, np.uint8), np.frombuffer(segments, np.uint8), *region, channels, pixels)
     return pixels.reshape(height, width, channels) if done else None
@@ -104,7 +105,8 @@ def _decode_region(
         return False
     blocks = np.zeros((frame[H] * frame[V] + frame[COMPONENTS] - 1, 8), np.int64)
     samples = np.empty(_plan_blocks(frame, components, plan, channels, blocks), np.uint8)
-    rows_at_once = max(1, _SEGMENTS_AT_ONCE // plan[_SEGMENTS])
+    in_a_row = plan[_SEGMENTS] * frame[INTERVAL] * len(blocks)
+    rows_at_once = max(-(-_SEGMENTS_AT_ONCE // plan[_SEGMENTS]), _BLOCKS_AT_ONCE // in_a_row)
     most = rows_at_once * plan[_SEGMENTS]
     clean, bounds = np.empty(len(data) + PADDING, np.uint8), np.empty((most, 2), np.int64)
     predictions = np.empty(3, np.int64)
