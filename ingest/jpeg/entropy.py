@@ -213,7 +213,7 @@ def decode_segments(
 
     ``bounds``, int64 [count, 2], says where each starts and ends in ``clean``, which has PADDING bytes behind them.
     ``dc`` and ``ac``, int64, hold for each block of an MCU where its tables begin in ``tables`` and, by number, in
-    ``codes``. ``coefficients``, int16, must be zero, and have SPARE blocks more than all segments: each gets its values
+    ``codes``. ``coefficients``, int16, must be zero, and have SPARE blocks more than all segments: they get its values
     in natural order, of DC the difference. ``last``, uint8, gets how many AC coefficients come before the end of the
     block, 191 where it has all of them.
     """
@@ -222,7 +222,7 @@ def decode_segments(
     a = _start(U(0), total, clean, bounds, size, dc, ac, tables, codes, coefficients)
     b = _start(U(1), total, clean, bounds, size, dc, ac, tables, codes, coefficients)
     sound = True
-    while a[0] < total and b[0] < total:
+    while a[0] < total or b[0] < total:
         a, b = _refilled(a, clean), _refilled(b, clean)
         for _ in range(4):
             a, following, sound = _symbols(
@@ -231,23 +231,6 @@ def decode_segments(
             b, following, sound = _symbols(
                 b, following, sound, total, clean, bounds, size, dc, ac, tables, codes, coefficients, last
             )
-    rest = a if a[0] < total else b
-    while rest[0] < total:
-        rest, following, sound = _symbols(
-            _refilled(rest, clean),
-            following,
-            sound,
-            total,
-            clean,
-            bounds,
-            size,
-            dc,
-            ac,
-            tables,
-            codes,
-            coefficients,
-            last,
-        )
     return sound
 
 
@@ -268,14 +251,15 @@ def _start(
     segment: int, total: int, clean: np.ndarray, bounds: np.ndarray, size: int, dc: np.ndarray, ac: np.ndarray,
     tables: np.ndarray, codes: np.ndarray, coefficients: np.ndarray,
 ) -> Stream:  # fmt: skip
-    """A stream at the start of a segment; of one that is not there, at zeros behind the last."""
+    """A stream at the start of a segment; where there is none, of one block, that goes to the spare one."""
     here = min(segment, total - U(1))
     at, end = U(bounds[here, 0]) << U(3), U(bounds[here, 1]) << U(3)
     if segment >= total:
         at = end
     out = min(segment, total) * size
     at, word, k, table = _start_block(at, out, U(0), clean, dc, ac, tables, codes, coefficients)
-    return segment, at, word, k, out, out + size, end, U(0), table
+    stop = out + (size if segment < total else U(64))
+    return segment, at, word, k, out, stop, end, U(0), table
 
 
 @jit_inline
@@ -335,5 +319,5 @@ def _symbols(
     return (segment, at, word, k, out, stop, end, phase, table), following, sound
 
 
-SPARE = 4
-"""Blocks behind all segments, which a stream that has none left writes to until the other one has come to its end."""
+SPARE = 1
+"""A block behind all segments, which a stream that has none left writes to until the other one has come to its end."""
