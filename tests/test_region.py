@@ -20,8 +20,9 @@ from support.images import image_bytes
 from test_jpeg_crop import photo, photos
 
 from ingest import jpeg
+from ingest.errors import BadSampleError, RecordError
 from ingest.jpeg import Region, color, entropy, inverse_dct, reference, vectors
-from ingest.jpeg.region import try_decode_region
+from ingest.jpeg.region import decoder, try_decode_region
 
 OURS = ("444", "422", "420", "440", "Gray")
 
@@ -245,6 +246,52 @@ def test_other_kinds_are_libjpegs(data: bytes):
 def test_a_region_outside_is_refused(region: tuple[int, ...]):
     image = jpeg.normalize(photo(40, 60, "420", 90, 0))
     assert try_decode_region(image.encoded, image.segments, 3, Region(*region)) is None
+
+
+def of_one_block(dc: list[int], ac: list[int], scan: bytes, width: int = 8) -> tuple[bytes, bytes]:
+    """A grey JPEG whose tables have one code of one bit each, or none, and where its segment is."""
+
+    def segment(marker: int, payload: bytes) -> bytes:
+        return bytes((0xFF, marker)) + (len(payload) + 2).to_bytes(2, "big") + payload
+
+    head = b"\xff\xd8" + segment(0xDB, b"\0" + b"\1" * 64)
+    head += segment(0xC0, b"\x08\x00\x08" + width.to_bytes(2, "big") + b"\x01\x01\x11\x00")
+    for kind, symbols in ((0, dc), (0x10, ac)):
+        head += segment(0xC4, bytes((kind, len(symbols), *[0] * 15, *symbols)))
+    head += segment(0xDD, (-(-width // 8)).to_bytes(2, "big")) + segment(0xDA, b"\x01\x01\x00\x00\x3f\x00")
+    return head + scan + b"\xff\xd9", np.array([len(head), len(head) + len(scan)], "<u4").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("dc", "ac", "scan"),
+    [
+        pytest.param([0], [0], b"\xff\0" * 4, id="neither code"),
+        pytest.param([], [], b"\x12\x34\x56\x78", id="no codes at all"),
+        pytest.param([0], [0], b"\x7f" + b"\xff\0" * 2, id="no AC code"),
+        pytest.param([0], [0x0F], b"\xff\0" * 9, id="no DC code"),
+    ],
+)
+def test_what_is_no_code_is_refused(dc: list[int], ac: list[int], scan: bytes):
+    data, segments = of_one_block(dc, ac, scan)
+    assert try_decode_region(data, segments, 1, Region(0, 0, 8, 8)) is None
+    with pytest.raises(BadSampleError):
+        jpeg.normalize(data)
+    sound, segments = of_one_block([0], [0], b"\x3f")
+    assert try_decode_region(sound, segments, 1, Region(0, 0, 8, 8)) is not None
+
+
+def test_memory_that_can_be_written_to_and_odd_arguments():
+    sound, segments = of_one_block([0], [0], b"\x3f")
+    region = Region(0, 0, 8, 8)
+    for kind in (bytes, bytearray, memoryview):
+        assert try_decode_region(kind(sound), kind(segments), 1, region) is not None
+    assert len(decoder._dispatcher.overloads) <= 1
+    assert try_decode_region(sound, segments, 2, region) is None
+    assert try_decode_region(sound, segments + b"x", 1, region) is None
+    with pytest.raises(RecordError):
+        jpeg.decode_region(sound, segments + b"x", 1, region)
+    wide = of_one_block([0], [0], b"\x00" * 2047 + b"\x3f", width=65501)
+    assert try_decode_region(*wide, 1, region) is None
 
 
 @pytest.mark.slow

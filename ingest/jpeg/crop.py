@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ingest.errors import RecordError
+from ingest.jpeg.markers import MAX_PIXELS
 from ingest.jpeg.region import Region
 from ingest.record import Buffer
 from ingest.system.jit import jit
@@ -44,6 +45,8 @@ def crop_jpeg(encoded: Buffer, segments: Buffer, region: Region) -> JpegCrop:
 
     Raises RecordError where the offsets are not those of such a JPEG, or the region is not within it.
     """
+    if len(segments) % 4:
+        raise RecordError(f"its restart segments take {len(segments)} bytes, no multiple of 4")
     cut = JpegCrop(*_cut(np.frombuffer(encoded, np.uint8), np.frombuffer(segments, "<u4"), *region))
     if not len(cut.encoded):
         raise RecordError(f"its restart segments do not fit its JPEG, or {region} lies outside of it")
@@ -94,8 +97,11 @@ def _cut(
     # A decoder must find all MCUs of the last segment in the image, if only their first column.
     origin = first_column * segment_width
     needed = min(image_width - origin, ((last_column + 1 - first_column) * interval - 1) * 8 * h + 1)
-    _put_uint16(out, frame + 5, end_y - first_row * 8 * v)
-    _put_uint16(out, frame + 7, max(end_x - origin, needed))
+    cut_height, cut_width = end_y - first_row * 8 * v, max(end_x - origin, needed)
+    if cut_height * cut_width > MAX_PIXELS:  # of a long segment, for a region of a few of its pixels
+        return nothing, 0, 0
+    _put_uint16(out, frame + 5, cut_height)
+    _put_uint16(out, frame + 7, cut_width)
     to, number = scan, 0
     for row in range(first_row, last_row + 1):
         # All of a row at once: its segments lie one behind the other, each with the next one's marker at its end.

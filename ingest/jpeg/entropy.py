@@ -37,7 +37,7 @@ MAX_DC_SIZE, MAX_AC_SIZE = 11, 10
 # their values. Or _LONG, with the code's length in bits 0 to 5, 0 if it is more than BITS, and the value's in 32 to 35.
 _LENGTH, _LONG, _BYTE = U(0x3F), U(0x80), U(0xFF)
 
-_END_OF_BLOCK, _NO_AC_CODE, _NO_DC_CODE = 128, 64, 80
+_END_OF_BLOCK, _NO_CODE = 128, 64
 """Coefficients that an end of block stands for, and what is no code: so many that at the end of a sound block k, those
 that are done, is 64 or from 129 to 191, and of no other block."""
 
@@ -170,7 +170,7 @@ def _long_code(word: int, codes: np.ndarray, table: int, is_ac: bool) -> int:
     while length < 17 and window >= codes[at + length]:
         length += 1
     if length > 16:
-        return U((_NO_AC_CODE if is_ac else _NO_DC_CODE) << 8 | 16)
+        return U(_NO_CODE << 8 | 16)
     symbol = np.int64(codes[at + 34 + ((window >> (16 - length)) + codes[at + 17 + length] & 0xFF)])
     return U(symbol & 15) << U(32) | U(_coefficients(symbol, is_ac) << 8 | length)
 

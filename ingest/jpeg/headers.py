@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ingest.jpeg.entropy import CODES, TABLE, ZIGZAG, build_table
+from ingest.jpeg.markers import MAX_SIDE
 from ingest.system.jit import jit_bare
 
 # Numbers of the array ``frame``: the image's size, MCUs in a segment, components, the first one's sampling factors.
@@ -153,7 +154,7 @@ def _read_frame(data: np.ndarray, at: int, end: int, frame: np.ndarray, componen
         first, second, third = components[0, NAME], components[1, NAME], components[2, NAME]
         if first in (second, third) or second == third:
             return False
-    return frame[HEIGHT] > 0 and frame[WIDTH] > 0 and max(frame[H], frame[V]) <= 2
+    return 0 < frame[HEIGHT] <= MAX_SIDE and 0 < frame[WIDTH] <= MAX_SIDE and max(frame[H], frame[V]) <= 2
 
 
 @jit_bare

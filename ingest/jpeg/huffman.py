@@ -473,7 +473,7 @@ def _transcode(
             table = 3 if component else 1
             for _ in range(layout[component, H] * layout[component, V]):
                 position, size, value = _symbol_and_value(bits, position, tables, dc)
-                if size > 15:
+                if size > 15 or position > end:  # what is no code leads behind all data, which no block may begin at
                     return 0
                 predictions[0, component] += value if value >= 1 << size >> 1 else value + 1 - (1 << size)
                 n = _item(items, n, histogram, table - 1, 0, predictions[0, component] - predictions[1, component])

@@ -81,10 +81,12 @@ def try_decode_region(data: Buffer, segments: Buffer, channels: int, region: Reg
     cover the region: decode it by libjpeg-turbo then, which may tell what is wrong with it.
     """
     _, _, height, width = region
-    if not decoder.load() or min(height, width) < 1:
+    if not decoder.load() or min(height, width) < 1 or channels not in (1, 3):
         return None
     pixels = np.empty(height * width * channels, np.uint8)
-    done = decoder(np.frombuffer(data, np.uint8), np.frombuffer(segments, np.uint8), *region, channels, pixels)
+    # Of memory that can be written to, numba would compile another one.
+    encoded, offsets = (np.frombuffer(memoryview(part).toreadonly(), np.uint8) for part in (data, segments))
+    done = decoder(encoded, offsets, *region, channels, pixels)
     return pixels.reshape(height, width, channels) if done else None
 
 
@@ -99,7 +101,8 @@ def _decode_region(
     quantisation, codes = np.zeros(4 * 64, np.int16), np.zeros(4 * CODES, np.int32)
     tables, found = np.empty(4 * TABLE, np.uint64), np.zeros((2, 4), np.bool_)
     if (
-        len(offsets) < 2 or not read_header(data, offsets[0], frame, components, quantisation, tables, codes, found)
+        len(offsets) < 2 or len(segments) % 4
+        or not read_header(data, offsets[0], frame, components, quantisation, tables, codes, found)
         or not _plan(frame, len(offsets) - 1, top, left, height, width, plan)
     ):  # fmt: skip
         return False

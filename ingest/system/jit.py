@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numba
 from numba import njit
 from numba.core.caching import NullCache
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.sigutils import normalize_signature
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -66,11 +67,12 @@ class Precompiled:
 
     def load(self) -> bool:
         """Whether it is compiled, in this process or on disk."""
-        if not self._is_loaded and (
-            found := self._dispatcher._cache.load_overload(self._arguments, self._dispatcher.targetctx)
-        ):
-            self._dispatcher.add_overload(found)
-            self._is_loaded = True
+        if not self._is_loaded:
+            with global_compiler_lock:  # numba's reading is not for several threads at once
+                found = self._dispatcher._cache.load_overload(self._arguments, self._dispatcher.targetctx)
+                if found and not self._is_loaded:
+                    self._dispatcher.add_overload(found)
+                    self._is_loaded = True
         return self._is_loaded
 
     def compile(self) -> bool:
