@@ -37,7 +37,7 @@ MAX_DC_SIZE, MAX_AC_SIZE = 11, 10
 # their values. Or _LONG, with the code's length in bits 0 to 5, 0 if it is more than BITS, and the value's in 32 to 35.
 _LENGTH, _LONG, _BYTE = U(0x3F), U(0x80), U(0xFF)
 
-_END_OF_BLOCK, _NO_CODE = 128, 64
+END_OF_BLOCK, _NO_CODE = 128, 64
 """Coefficients that an end of block stands for, and what is no code: so many that at the end of a sound block k, those
 that are done, is 64 or from 129 to 191, and of no other block."""
 
@@ -88,17 +88,17 @@ def build_table(counts: np.ndarray, symbols: np.ndarray, is_ac: bool, table: np.
 
 
 @jit_bare
-def _coefficients(symbol: int, is_ac: bool) -> int:
+def coefficients_of(symbol: int, is_ac: bool) -> int:
     """How many coefficients a symbol stands for."""
     if not is_ac:
         return 1
-    return (symbol >> 4) + 1 if symbol & 15 or symbol == 0xF0 else _END_OF_BLOCK
+    return (symbol >> 4) + 1 if symbol & 15 or symbol == 0xF0 else END_OF_BLOCK
 
 
 @jit_bare
 def _fill(table: np.ndarray, first: int, length: int, symbol: int, is_ac: bool) -> None:
     """The entries of a code of ``length`` bits, from the ``first`` on."""
-    size, advance = symbol & 15, _coefficients(symbol, is_ac) << 8
+    size, advance = symbol & 15, coefficients_of(symbol, is_ac) << 8
     rest, more, half = BITS - length - size, 1 << size, 1 << size >> 1
     for i in range(U(1 << (BITS - length))):
         if rest < 0:
@@ -115,7 +115,7 @@ def _pair(table: np.ndarray) -> None:
     for i in range(U(TABLE)):
         first = table[i]
         length = first & _LENGTH
-        if first & _LONG or (first >> U(8)) & _BYTE == U(_END_OF_BLOCK):
+        if first & _LONG or (first >> U(8)) & _BYTE == U(END_OF_BLOCK):
             continue
         second = table[(U(i) << length) & U(TABLE - 1)]
         if second & _LONG:
@@ -172,7 +172,7 @@ def _long_code(word: int, codes: np.ndarray, table: int, is_ac: bool) -> int:
     if length > 16:
         return U(_NO_CODE << 8 | 16)
     symbol = np.int64(codes[at + 34 + ((window >> (16 - length)) + codes[at + 17 + length] & 0xFF)])
-    return U(symbol & 15) << U(32) | U(_coefficients(symbol, is_ac) << 8 | length)
+    return U(symbol & 15) << U(32) | U(coefficients_of(symbol, is_ac) << 8 | length)
 
 
 @jit_bare
@@ -213,7 +213,7 @@ def decode_segments(
 
     ``bounds``, int64 [count, 2], says where each starts and ends in ``clean``, which has PADDING bytes behind them.
     ``dc`` and ``ac``, int64, hold for each block of an MCU where its tables begin in ``tables`` and, by number, in
-    ``codes``. ``coefficients``, int16, must be zero, and have SPARE blocks more than all segments: they get its values
+    ``codes``. ``coefficients``, int16, must be zero, and have SPARE blocks more than all segments: blocks get values
     in natural order, of DC the difference. ``last``, uint8, gets how many AC coefficients come before the end of the
     block, 191 where it has all of them.
     """
@@ -302,7 +302,7 @@ def _symbols(
             coefficients[out + U(63)] = np.int16(entry >> U(32))
             at -= (entry >> U(24)) & _LENGTH
             k = first
-        last[out >> U(6)] = k - U(_END_OF_BLOCK + 1) & _BYTE  # of 64 it is 191
+        last[out >> U(6)] = k - U(END_OF_BLOCK + 1) & _BYTE  # of 64 it is 191
         is_sound = at <= end and (k == U(64) or U(128) < k < U(192))
         out += U(64)
         phase = phase + U(1) if phase + U(1) < U(len(dc)) else U(0)

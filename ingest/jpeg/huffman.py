@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ingest.jpeg.entropy import put64, word64
+from ingest.jpeg.entropy import END_OF_BLOCK, coefficients_of, put64, word64
 from ingest.jpeg.vectors import copy_32, lowest_bit
 from ingest.system.jit import jit, jit_bare, jit_inline
 
@@ -39,7 +39,6 @@ ITEM_TABLE = 1 << _LOOKAHEAD
 
 _BIT_LENGTH = np.array([value.bit_length() for value in range(1 << 16)], np.uint8)
 
-_END = 128  # coefficients that an end of block stands for: more than any other, so that a run beyond a block shows
 _ZRL = 0xF0  # sixteen zeros; any other symbol of size zero ends a block, to libjpeg, too
 
 # Symbols as to_symbols() gives them: the value's bits | symbol << 16 | table << 24, or a restart.
@@ -401,14 +400,16 @@ def build_item_table(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray)
             rest = _LOOKAHEAD - length - (symbol & 15)
             for i in range(1 << (_LOOKAHEAD - length) if rest >= 0 else 0):
                 table[U(code << (_LOOKAHEAD - length)) + U(i)] = (
-                    U(length + (symbol & 15)) | U(_advance(symbol)) << U(8) | U(i >> rest | symbol << 9) << U(29)
+                    U(length + (symbol & 15))
+                    | U(coefficients_of(symbol, True)) << U(8)
+                    | U(i >> rest | symbol << 9) << U(29)
                 )
             code += 1
             index += 1
         code <<= 1
     for i in range(1 << _LOOKAHEAD):
         first, length = table[U(i)], table[U(i)] & U(0x3F)
-        if first == U(0) or (first >> U(8)) & U(0xFF) == U(_END):
+        if first == U(0) or (first >> U(8)) & U(0xFF) == U(END_OF_BLOCK):
             continue
         second = table[(U(i) << length) & U((1 << _LOOKAHEAD) - 1)]
         second_length = (second & U(0x3F)) - ((second >> U(24)) & U(0x1F))  # of its own first, if it is two by now
@@ -417,12 +418,6 @@ def build_item_table(counts: np.ndarray, symbols: np.ndarray, table: np.ndarray)
                 first & U(0x3FFFE000FF00) | (length + second_length) | (second & U(0xFF00)) << U(8)
                 | second_length << U(24) | (second & U(0x3FFFE0000000)) << U(17)
             )  # fmt: skip
-
-
-@jit_bare
-def _advance(symbol: int) -> int:
-    """How many coefficients an AC symbol stands for."""
-    return (symbol >> 4) + 1 if symbol & 15 or symbol == _ZRL else _END
 
 
 @jit
@@ -479,7 +474,7 @@ def _transcode(
                 n = _item(items, n, histogram, table - 1, 0, predictions[0, component] - predictions[1, component])
                 predictions[1, component] = predictions[0, component]
                 position, n, k = _ac_items(bits, position, tables, ac, item_tables, table, histogram, items, n)
-                if position > end or (64 < k < _END and items[U(n - 1)] >> U32(16) & U32(15)):
+                if position > end or (64 < k < END_OF_BLOCK and items[U(n - 1)] >> U32(16) & U32(15)):
                     return 0
     if end - position > 7:
         bounds[0, 0] = -1
@@ -503,7 +498,7 @@ def _ac_items(
                 items[U(n)] = U32(value | symbol << 16) | marked
                 histogram[counts + U(symbol)] += 1
                 n += 1
-                k += U(_advance(symbol))
+                k += U(coefficients_of(symbol, True))
                 break
             word <<= entry & U(0x3F)
             position += np.int64(entry & U(0x3F))
